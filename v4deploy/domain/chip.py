@@ -1,0 +1,74 @@
+"""What is known about a chip before it is seen: an entry of profiles/hardware/<vendor>.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from v4deploy.domain.hardware import ComputeApi, PoolKind, Vendor
+
+
+class NumberFormat(StrEnum):
+    """Formats that a chip's matrix units take natively."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+    INT4 = "int4"
+    FP8 = "fp8"
+    MXFP8 = "mxfp8"
+    MXFP4 = "mxfp4"
+    NVFP4 = "nvfp4"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a fact comes from and when it was read. `confidence`: A two sources, B one good, C derived, D existence."""
+
+    source: str
+    as_of: str
+    confidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryCeiling:
+    """The most of `memory_bytes` of unified memory that a GPU may take by default."""
+
+    memory_bytes: int
+    ceiling_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip:
+    """A GPU or NPU model.
+
+    Attributes:
+        id: what people type after `--hardware`, lower case with dashes (`h200`, `rtx-4090`, `ascend-910b3`).
+        aliases: other spellings that mean it.
+        driver_names: exact names that drivers report.
+        pci_ids: `vendor:device`, lower case hex.
+        memory_bytes: capacity of one device as its driver reports it; several where the chip was sold in several sizes.
+            None entries do not exist: a chip whose memory is the host's has an empty tuple.
+        bandwidth_bytes_per_second: memory bandwidth of one device; None when no source was found.
+        memory_ceilings: what the GPU of a unified machine may take by default, by memory size; measured values only.
+        default_ceiling_fraction: used for memory sizes without a measured ceiling; None where everything may be used.
+    """
+
+    id: str
+    name: str
+    vendor: Vendor
+    compute_api: ComputeApi
+    arch: str
+    pool_kind: PoolKind
+    memory_bytes: tuple[int, ...]
+    bandwidth_bytes_per_second: int | None
+    formats: tuple[NumberFormat, ...]
+    aliases: tuple[str, ...] = ()
+    driver_names: tuple[str, ...] = ()
+    pci_ids: tuple[str, ...] = ()
+    gpu_cores: int | None = None
+    memory_ceilings: tuple[MemoryCeiling, ...] = ()
+    default_ceiling_fraction: float | None = None
+    note: str | None = None
+    source: Source

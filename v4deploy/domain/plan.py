@@ -1,0 +1,178 @@
+"""A wish, the options to grant it, and the decision: a document that `pull`, `render` and `serve` take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from v4deploy.domain.engine import EngineId
+from v4deploy.domain.finding import Finding
+from v4deploy.domain.hardware import ComputeApi, Host
+from v4deploy.domain.model import Checkpoint, QuantAlias, Release
+
+PLAN_SCHEMA = "v4deploy.plan/1"
+
+
+class Basis(StrEnum):
+    """What a number rests on. FORMULA: arithmetic from config.json and engine code; MEASURED: a published run."""
+
+    FILE_SIZES = "file-sizes"
+    FORMULA = "formula"
+    MEASURED = "measured"
+    ASSUMED = "assumed"
+
+
+class FootprintPart(StrEnum):
+    WEIGHTS = "weights"
+    KV_CACHE = "kv-cache"
+    COMPUTE = "compute-buffers"
+    OVERHEAD = "overhead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for; None means: you choose.
+
+    Attributes:
+        model: model id or alias; `release` pins a dated one.
+        quant: as typed, before aliases.
+        context_tokens: tokens a sequence.
+        concurrency: sequences at once.
+    """
+
+    model: str
+    release: str | None = None
+    quant: str | None = None
+    engine: EngineId | None = None
+    context_tokens: int | None = None
+    concurrency: int = 1
+    kv_cache_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How the model is spread.
+
+    Attributes:
+        device_indices: devices used, in order; empty for CPU only.
+        tensor_parallel, pipeline_parallel, data_parallel: sizes, 1 for none.
+        expert_parallel: experts kept whole on their rank.
+        host_expert_layers: layers whose routed experts stay in host RAM (llama.cpp).
+    """
+
+    device_indices: tuple[int, ...]
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    data_parallel: int = 1
+    expert_parallel: bool = False
+    host_expert_layers: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FootprintRow:
+    """One line of the arithmetic. `size_bytes` is what this pool has to give."""
+
+    part: FootprintPart
+    what: str
+    pool_id: str
+    size_bytes: int
+    basis: Basis
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolUse:
+    """Demand and supply of one pool. `budget_bytes` None means the pool's size is unknown, so nothing can fit there.
+
+    Attributes:
+        needed_bytes: sum of the pool's footprint rows; never clamped.
+        budget_bytes: what may be used: the smaller of ceiling and free (or total), less `margin_bytes`.
+        missing_bytes: needed less budget where positive, else 0; None where the budget is unknown.
+    """
+
+    pool_id: str
+    label: str
+    needed_bytes: int
+    budget_bytes: int | None
+    margin_bytes: int
+    budget_source: str
+
+    @property
+    def missing_bytes(self) -> int | None:
+        return None if self.budget_bytes is None else max(0, self.needed_bytes - self.budget_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A checkpoint on an engine in a layout with settings.
+
+    Attributes:
+        kv_cache_type: `f16`, `q8_0` (llama.cpp), `fp8` (vLLM), per cache entry.
+        batch_tokens: llama.cpp's micro batch, vLLM's max_num_batched_tokens.
+        use_draft: speculative decoding with the checkpoint's own draft stages.
+    """
+
+    checkpoint: Checkpoint
+    engine: EngineId
+    compute_api: ComputeApi
+    layout: Layout
+    context_tokens: int
+    concurrency: int
+    kv_cache_type: str
+    batch_tokens: int
+    use_draft: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a candidate fits, with the arithmetic, and every reason when it does not."""
+
+    candidate: Candidate
+    fits: bool
+    footprint: tuple[FootprintRow, ...] = ()
+    pools: tuple[PoolUse, ...] = ()
+    reasons: tuple[Finding, ...] = ()
+
+    @property
+    def missing_bytes(self) -> int | None:
+        """Bytes missing over all pools; None where a pool is unknown or the candidate is ruled out by a static rule."""
+        if not self.pools:
+            return None
+        missing = [pool.missing_bytes for pool in self.pools]
+        return None if None in missing else sum(value for value in missing if value is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A candidate that was not chosen, in one line."""
+
+    checkpoint: str
+    quant: str
+    engine: EngineId
+    layout: str
+    reason: str
+    missing_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The decision. A JSON document (`v4deploy.plan/1`) that replays anywhere.
+
+    Attributes:
+        alias: how the typed quant was resolved; None where the name was literal or not given.
+        engine_version: found on the host, else the profile's; the flags are written for it.
+        rejected: what else was weighed, best first.
+    """
+
+    tool_version: str
+    request: Request
+    release: Release
+    gguf_arch: str
+    chosen: Candidate
+    alias: QuantAlias | None
+    engine_version: str
+    footprint: tuple[FootprintRow, ...]
+    pools: tuple[PoolUse, ...]
+    findings: tuple[Finding, ...]
+    rejected: tuple[Rejected, ...]
+    host: Host

@@ -1,0 +1,1 @@
+"""The record of a pull: what was fetched from where, with hashes."""

@@ -1,0 +1,1 @@
+"""Templates and values to files, without touching a disk."""

@@ -1,0 +1,37 @@
+"""Finds profiles/ and templates/: the wheel's copy, else the repository's; and the user's overlay directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from v4deploy.domain.errors import V4DeployError
+
+
+def data_dir(name: str) -> Path:
+    """The directory `profiles` or `templates` that belongs to this installation.
+
+    Raises:
+        V4DeployError: neither is there, so the installation is broken.
+    """
+    package = Path(__file__).parent
+    for candidate in (package / "_data" / name, package.parent / name):
+        if candidate.is_dir():
+            return candidate
+    raise V4DeployError(
+        f"this installation of v4deploy has no `{name}` directory",
+        hint="install it again: `python -m pip install --force-reinstall v4deploy`",
+    )
+
+
+def overlay_dir(name: str, environ: Mapping[str, str]) -> Path | None:
+    """The user's own `profiles` or `templates`, below V4DEPLOY_OVERLAY or the user's configuration directory.
+
+    None when there is none.
+    """
+    from platformdirs import user_config_path
+
+    root = environ.get("V4DEPLOY_OVERLAY")
+    base = Path(root) if root else user_config_path("v4deploy", appauthor=False)
+    candidate = base / name
+    return candidate if candidate.is_dir() else None

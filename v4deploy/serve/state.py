@@ -1,0 +1,1 @@
+"""The states of a served engine, and which may follow which."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from v4deploy.domain.chip import Chip
 from v4deploy.domain.engine import EngineId, EngineProfile
 from v4deploy.domain.errors import UsageError
-from v4deploy.domain.model import Model, QuantAlias, Release
+from v4deploy.domain.model import Model, QuantAlias, Release, Runnable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +47,23 @@ class Catalogue:
 def resolve_quant(model: Model, release: Release, typed: str) -> tuple[str, QuantAlias | None]:
     """The quant that a typed name means for this release, and the alias that was used.
 
-    A name that a checkpoint of the release carries literally wins over an alias.
+    A name that a checkpoint of the release carries literally wins over an alias; an alias wins over builds for engines
+    that v4deploy does not drive, so that a fork's `Q4` cannot take the place of what everybody means by it.
 
     Raises:
         UsageError: neither a quant nor an alias; the message gives the nearest ones and the list.
     """
-    quants = {c.quant.lower(): c.quant for c in model.checkpoints if c.release == release.id}
+    checkpoints = [checkpoint for checkpoint in model.checkpoints if checkpoint.release == release.id]
+    quants = {checkpoint.quant.lower(): checkpoint.quant for checkpoint in checkpoints}
+    driven = {checkpoint.quant.lower() for checkpoint in checkpoints if checkpoint.runnable is Runnable.DRIVEN}
     wanted = typed.strip().lower()
-    if wanted in quants:
+    if wanted in driven:
         return quants[wanted], None
     for alias in model.quant_aliases:
         if alias.name == wanted and alias.quant.lower() in quants:
             return alias.quant, alias
+    if wanted in quants:
+        return quants[wanted], None
     aliases = [alias.name for alias in model.quant_aliases if alias.quant.lower() in quants]
     raise unknown_name("quant", typed, [*quants.values(), *aliases], of=release.id)
 

@@ -49,7 +49,10 @@ class Chip:
         driver_names: exact names that drivers report.
         pci_ids: `vendor:device`, lower case hex.
         memory_bytes: capacity of one device as its driver reports it; several where the chip was sold in several sizes.
-            None entries do not exist: a chip whose memory is the host's has an empty tuple.
+            Of a chip that shares the host's RAM, the sizes of the machines sold; empty where they take any memory.
+        memory_is_nominal: the sizes are the data sheet's, because no driver's figure was found; drivers report less.
+        devices_per_card: schedulable devices on one card as sold; `memory_bytes` is one device's.
+        cpu_architecture: of the CPU that the chip is built together with; None where it goes into any machine.
         bandwidth_bytes_per_second: memory bandwidth of one device; None when no source was found.
         memory_ceilings: what the GPU of a unified machine may take by default, by memory size; measured values only.
         default_ceiling_fraction: used for memory sizes without a measured ceiling; None where everything may be used.
@@ -70,5 +73,8 @@ class Chip:
     gpu_cores: int | None = None
     memory_ceilings: tuple[MemoryCeiling, ...] = ()
     default_ceiling_fraction: float | None = None
+    memory_is_nominal: bool = False
+    devices_per_card: int = 1
+    cpu_architecture: str | None = None
     note: str | None = None
     source: Source

@@ -79,6 +79,8 @@ class EngineProfile:
         minimum_version: below it no V4 checkpoint runs at all.
         formats: checkpoint formats that it loads.
         targets: launch targets that have templates, the default first.
+        targets_without_kubernetes: what is written instead of the default alone on a host without Kubernetes, when no
+            target is named; empty means the default is right there too.
         default_port: what the engine itself uses.
     """
 
@@ -91,6 +93,7 @@ class EngineProfile:
     targets: tuple[str, ...]
     default_port: int
     support: tuple[EngineSupport, ...]
+    targets_without_kubernetes: tuple[str, ...] = ()
     images: tuple[EngineImage, ...] = ()
     flags: tuple[FlagRange, ...] = ()
     note: str | None = None

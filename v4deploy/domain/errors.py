@@ -87,3 +87,10 @@ class NotReadyError(V4DeployError):
 
     code = "not-ready"
     exit_code = ExitCode.NOT_READY
+
+
+class InterruptedRunError(V4DeployError):
+    """Ctrl-C, with something to say: what is safe and how to go on."""
+
+    code = "interrupted"
+    exit_code = ExitCode.INTERRUPTED

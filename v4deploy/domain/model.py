@@ -47,9 +47,12 @@ class FileRole(StrEnum):
 
 
 class Status(StrEnum):
+    """CURRENT: what the bare model name means. VARIANT: beside the current one (a base model, an experiment)."""
+
     CURRENT = "current"
     SUPERSEDED = "superseded"
     ANNOUNCED = "announced"
+    VARIANT = "variant"
 
 
 class Hub(StrEnum):
@@ -76,11 +79,19 @@ class Engram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """Draft stages inside a release. `block_tokens` is the checkpoint's own block size; None for MTP."""
+    """Draft stages inside a release.
+
+    Attributes:
+        block_tokens: the checkpoint's own block size; None for MTP.
+        markov_rank: rank of DSpark's two Markov tables; None for MTP or where not known.
+        experts: routed experts of a stage; None means as many as a main layer has.
+    """
 
     kind: DraftKind
     stages: int
     block_tokens: int | None = None
+    markov_rank: int | None = None
+    experts: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +174,9 @@ class Checkpoint:
         dense_bytes: what of it is not routed experts; None when not known (the planner then says what it assumes).
         offloadable_bytes: Engram tables inside `size_bytes` that need not be on a device.
         draft_bytes: draft stages inside `size_bytes`.
-        files: pinned or patterned files; empty where only the hub can list them.
+        files: pinned files, or shell patterns (`UD-Q2_K_XL/*-of-*.gguf`) where names changed between uploads; empty
+            where only the hub can list them. They belong to `size_bytes`.
+        side_files: drafts and projectors in the same repository: not part of `size_bytes`, not needed to run.
         path_prefix: folder inside the repository that holds this quant ("" for the root).
         engines: engines that v4deploy drives and that run it; empty with `runnable` saying where else it runs.
         compute_apis: restriction of the weights themselves (Ascend re-quants: cann); empty means none.
@@ -187,6 +200,7 @@ class Checkpoint:
     offloadable_bytes: int = 0
     draft_bytes: int | None = None
     files: tuple[WeightFile, ...] = ()
+    side_files: tuple[WeightFile, ...] = ()
     path_prefix: str = ""
     compute_apis: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()

@@ -57,7 +57,9 @@ class Layout:
         device_indices: devices used, in order; empty for CPU only.
         tensor_parallel, pipeline_parallel, data_parallel: sizes, 1 for none.
         expert_parallel: experts kept whole on their rank.
-        host_expert_layers: layers whose routed experts stay in host RAM (llama.cpp).
+        host_expert_layers: the first layers, whose routed experts stay in host RAM (llama.cpp).
+        device_layers: whole layers on each device, in the order of `device_indices`; the output layer is with the last.
+            Empty where the engine does not split by layers.
     """
 
     device_indices: tuple[int, ...]
@@ -66,6 +68,7 @@ class Layout:
     data_parallel: int = 1
     expert_parallel: bool = False
     host_expert_layers: int = 0
+    device_layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

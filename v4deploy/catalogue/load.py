@@ -1,0 +1,70 @@
+"""profiles/ -> Catalogue: the shipped directory first, then overlays that add entries or replace them by id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from v4deploy.catalogue.check import check_engines, check_models
+from v4deploy.catalogue.merge import ModelBuilder
+from v4deploy.catalogue.wire_engines import engine_of
+from v4deploy.catalogue.wire_hardware import chips_of
+from v4deploy.catalogue.wire_models import WireModel
+from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile, read_yaml
+from v4deploy.domain.catalogue import Catalogue
+from v4deploy.domain.chip import Chip
+from v4deploy.domain.engine import EngineId, EngineProfile
+
+
+def load_catalogue(profile_dirs: Sequence[Path]) -> Catalogue:
+    """Read `models/`, `hardware/` and `engines/` of each directory; a later directory wins over an earlier one.
+
+    Raises:
+        ProfileError: a file is not of its form, or the whole does not hold together; names file, line and key.
+    """
+    engines = _engines(profile_dirs)
+    check_engines(engines, profile_dirs)
+    builders = _models(profile_dirs)
+    check_models(builders, engines)
+    return Catalogue(models=tuple(builder.build() for builder in builders), chips=_chips(profile_dirs), engines=engines)
+
+
+def _documents(directory: Path) -> Iterator[YamlDocument]:
+    for path in sorted(directory.glob("*")):
+        if path.suffix in {".yaml", ".yml"}:
+            yield read_yaml(path)
+
+
+def _models(profile_dirs: Iterable[Path]) -> tuple[ModelBuilder, ...]:
+    builders: dict[str, ModelBuilder] = {}
+    for directory in profile_dirs:
+        for document in _documents(directory / "models"):
+            wire = parse_profile(WireModel, document)
+            builders.setdefault(wire.id, ModelBuilder()).add(wire, document)
+    return tuple(builders.values())
+
+
+def _chips(profile_dirs: Iterable[Path]) -> tuple[Chip, ...]:
+    chips: dict[str, Chip] = {}
+    for directory in profile_dirs:
+        here: dict[str, Chip] = {}
+        for document in _documents(directory / "hardware"):
+            for chip in chips_of(document):
+                if chip.id in here:
+                    raise document.error((), f"the chip `{chip.id}` is defined twice in {directory / 'hardware'}")
+                here[chip.id] = chip
+        chips |= here
+    return tuple(chips.values())
+
+
+def _engines(profile_dirs: Iterable[Path]) -> tuple[EngineProfile, ...]:
+    engines: dict[EngineId, EngineProfile] = {}
+    for directory in profile_dirs:
+        here: dict[EngineId, EngineProfile] = {}
+        for document in _documents(directory / "engines"):
+            engine = engine_of(document)
+            if engine.id in here:
+                raise document.error((), f"the engine `{engine.id}` is defined twice in {directory / 'engines'}")
+            here[engine.id] = engine
+        engines |= here
+    return tuple(engines.values())

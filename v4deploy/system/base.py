@@ -70,11 +70,15 @@ class MachineFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskUsage:
-    """`statvfs` of a path; None where the path cannot be examined."""
+    """`statvfs` of a path, or of its nearest parent that exists; None where that cannot be examined.
+
+    `resolved_path` is the path with symbolic links followed; None where that is not known.
+    """
 
     path: str
     total_bytes: int | None
     free_bytes: int | None
+    resolved_path: str | None = None
 
 
 class System(Protocol):
@@ -101,6 +105,10 @@ class System(Protocol):
     def disk_usage(self, path: str) -> DiskUsage: ...
 
     def which(self, program: str) -> str | None: ...
+
+    def package_version(self, distribution: str) -> str | None:
+        """The version of a Python distribution beside v4deploy, read from its metadata; None when not installed."""
+        ...
 
     def run(self, argv: Sequence[str], *, timeout_seconds: float) -> CommandRun:
         """Run a short command: no shell, no terminal, `LC_ALL=C`, a hard time limit. Never raises."""

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pytest
+
+from v4deploy.domain.engine import EngineId
+from v4deploy.probes.cpu import (
+    cpu_features,
+    cpu_model,
+    parse_cpu_blocks,
+    parse_sysctl,
+    physical_cores,
+    sysctl_features,
+    sysctl_number,
+    topology_files,
+)
+from v4deploy.probes.engines import (
+    EngineCapture,
+    embedded_build,
+    parse_engines,
+    parse_llama_server_version,
+    parse_ollama_version,
+)
+
+TWO_SOCKETS = "\n".join(
+    f"processor\t: {cpu}\nmodel name\t: Xeon\nphysical id\t: {cpu // 4}\ncore id\t\t: {cpu % 2}\nflags\t\t: {flags}\n"
+    for cpu, flags in enumerate(["fpu avx2 amx_int8"] * 7 + ["fpu avx2"])
+)
+ARM = "processor\t: 0\nFeatures\t: fp sve2\n\nprocessor\t: 1\nFeatures\t: fp sve2\n"
+
+
+def test_cores_are_counted_by_socket_and_core_not_by_thread() -> None:
+    blocks = parse_cpu_blocks(TWO_SOCKETS)
+    assert len(blocks) == 8
+    assert physical_cores(blocks, {}) == 4
+    assert topology_files(blocks) == ()
+    assert cpu_model(blocks) == "Xeon"
+
+
+def test_features_are_those_that_every_cpu_has() -> None:
+    assert cpu_features(parse_cpu_blocks(TWO_SOCKETS)) == ("avx2", "fpu")
+
+
+def test_arm_tells_cores_by_topology_only() -> None:
+    blocks = parse_cpu_blocks(ARM)
+    files = topology_files(blocks)
+    assert len(files) == 2
+    assert physical_cores(blocks, dict.fromkeys(files, "0-1\n")) == 1
+    assert physical_cores(blocks, dict.fromkeys(files)) is None
+    assert cpu_model(blocks) is None
+    assert cpu_features(blocks) == ("fp", "sve2")
+
+
+@pytest.mark.parametrize("text", [None, "", "garbage", "flags: avx2", "processor"])
+def test_an_unreadable_cpuinfo_makes_nothing_known(text: str | None) -> None:
+    blocks = parse_cpu_blocks(text)
+    assert (cpu_model(blocks), cpu_features(blocks), physical_cores(blocks, {})) == (None, (), None)
+
+
+def test_sysctl() -> None:
+    values = parse_sysctl("hw.memsize: 17179869184\nhw.optional.arm.FEAT_SME: 0\nhw.optional.neon: 1\nbroken\n")
+    assert sysctl_number(values, "hw.memsize") == 17179869184
+    assert sysctl_number(values, "hw.physicalcpu") is None
+    assert sysctl_features(values) == ("neon",)
+
+
+@pytest.mark.parametrize(
+    ("text", "build"),
+    [
+        ("version: 7166 (eec1e33a9)\nbuilt with cc\n", "7166"),
+        ("ggml_cuda_init: found 1 CUDA devices:\nversion: 0.6.0-dev (build 11434, commit abc)\n", "11434"),
+        ("version: 0.6.0-dev (build 11434)\n", "11434"),
+        ("version: 0.6.0-dev (build 0, commit unknown)\n", None),
+        ("version: 0 (unknown)\n", None),
+        ("error: unknown argument: --version", None),
+        ("vers", None),
+        ("", None),
+    ],
+)
+def test_llama_server_versions(text: str, build: str | None) -> None:
+    assert parse_llama_server_version(text) == build
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("ollama version is 0.33.0\n", "0.33.0"),
+        ("Warning: could not connect to a running Ollama instance\nWarning: client version is 0.31.1\n", "0.31.1"),
+        ("ollama version is 0.33.0\nWarning: client version is 0.32.0\n", "0.33.0"),
+        ("ollama version is\n", None),
+        ("", None),
+    ],
+)
+def test_ollama_versions(text: str, version: str | None) -> None:
+    assert parse_ollama_version(text) == version
+
+
+@pytest.mark.parametrize(("version", "build"), [("2026.10.11549", "11549"), ("2026.10.0", None), ("1.0rc1", None)])
+def test_the_build_inside_the_embedded_wheel(version: str, build: str | None) -> None:
+    assert embedded_build(version) == build
+
+
+def test_what_lies_beside_the_vllm_program_wins_over_what_lies_beside_us() -> None:
+    capture = EngineCapture(
+        paths={"vllm": "/opt/ascend/bin/vllm"},
+        packages={"vllm": "0.1.0", "vllm-ascend": "0.1.0"},
+        vllm_site_packages=("vllm-0.23.0.dist-info", "vllm_ascend-0.23.1.dist-info"),
+    )
+    assert [(found.engine, found.version, found.path) for found in parse_engines(capture)] == [
+        (EngineId.VLLM, "0.23.0", "/opt/ascend/bin/vllm"),
+        (EngineId.MINDIE, "0.23.1", "/opt/ascend/bin/vllm"),
+    ]
+
+
+def test_a_program_that_does_not_tell_is_still_found() -> None:
+    found = parse_engines(EngineCapture(paths={"vllm": "/usr/bin/vllm", "ollama": "/usr/bin/ollama"}))
+    assert [(one.engine, one.version) for one in found] == [(EngineId.OLLAMA, None), (EngineId.VLLM, None)]

@@ -1,0 +1,8 @@
+"""The vendors' probes. A new vendor is a module and its line here."""
+
+from __future__ import annotations
+
+from v4deploy.probes import nvidia
+from v4deploy.probes.base import Probe
+
+ALL_PROBES: tuple[Probe, ...] = (nvidia,)

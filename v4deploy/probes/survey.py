@@ -1,0 +1,202 @@
+"""Asks the host and every vendor's probe, and merges what they say into one checked `Host`."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from v4deploy.domain.chip import Chip
+from v4deploy.domain.chips import apply_chip_ceiling, match_chip
+from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.hardware import (
+    HOST_POOL_ID,
+    Amount,
+    Device,
+    Host,
+    HostOrigin,
+    Pool,
+    PoolKind,
+    ProbeOutcome,
+)
+from v4deploy.probes.base import Probe
+from v4deploy.probes.engines import collect_engines, parse_engines
+from v4deploy.probes.host import collect_host, parse_host
+from v4deploy.probes.registry import ALL_PROBES
+from v4deploy.system.base import System
+
+
+def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: Sequence[Probe] = ALL_PROBES) -> Host:
+    """The machine. A probe that crashes becomes a finding and hides no other probe's devices.
+
+    `chips` gives each device its catalogue entry; the capacity of a device never comes from there.
+    """
+    report = parse_host(collect_host(system, weights_dir))
+    with ThreadPoolExecutor(max_workers=len(probes) + 1) as pool:
+        engines = pool.submit(lambda: parse_engines(collect_engines(system)))
+        outcomes = list(pool.map(lambda probe: _ask(probe, system, report.memory), probes))
+    devices, pools = _merge(outcomes)
+    findings = [*report.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
+    memory = _shared_memory(report.memory, devices, outcomes)
+    host = Host(
+        origin=HostOrigin.LIVE if system.is_live else HostOrigin.RECORDING,
+        os=report.os,
+        os_version=report.os_version,
+        kernel=report.kernel,
+        cpu=report.cpu,
+        pools=(memory, *pools),
+        devices=devices,
+        disks=report.disks,
+        engines=engines.result(),
+        container=report.container,
+        kubernetes=report.kubernetes,
+        findings=tuple(dict.fromkeys((*findings, *_nothing_found(outcomes)))),
+    )
+    return _with_chips(validate_host(host), chips)
+
+
+def validate_host(host: Host) -> Host:
+    """The host with every contradiction taken out and named in a finding.
+
+    Afterwards pool ids are unique, every device points at a pool, device indexes are dense, and no amount is negative
+    or, for a total, zero.
+    """
+    findings: list[Finding] = []
+    pools: dict[str, Pool] = {}
+    for pool in host.pools:
+        if pool.id in pools:
+            findings.append(_contradiction(f"two pools are called `{pool.id}`", pool.total.source))
+            continue
+        pools[pool.id] = Pool(
+            id=pool.id,
+            kind=pool.kind,
+            total=_checked(pool.total, f"total of pool `{pool.id}`", 1, findings),
+            ceiling=_checked(pool.ceiling, f"ceiling of pool `{pool.id}`", 0, findings),
+            free=_checked(pool.free, f"free part of pool `{pool.id}`", 0, findings),
+        )
+    devices: list[Device] = []
+    for device in host.devices:
+        if device.pool_id not in pools:
+            findings.append(
+                _contradiction(f"{device.name} points at an unknown pool `{device.pool_id}`", device.vendor)
+            )
+            continue
+        devices.append(replace(device, index=len(devices)))
+    return replace(host, pools=tuple(pools.values()), devices=tuple(devices), findings=(*host.findings, *findings))
+
+
+def _ask(probe: Probe, system: System, memory: Pool) -> ProbeOutcome:
+    try:
+        capture = replace(
+            probe.collect(system),
+            host_memory_bytes=memory.total.size_bytes,
+            host_free_bytes=memory.free.size_bytes,
+        )
+        return probe.parse(capture)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other vendors' devices must still be reported
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return ProbeOutcome(
+            findings=(
+                Finding(
+                    id=f"accelerator.{probe.VENDOR}.probe-failed",
+                    severity=Severity.FAIL,
+                    summary=f"looking for {probe.VENDOR} devices ended in an error of v4deploy",
+                    evidence=(Evidence(source=f"{where.name}, line {where.lineno}", error=repr(error)),),
+                    why="devices of this vendor are not in the plan",
+                    fix="`v4deploy doctor --record DIR` and report the recording",
+                ),
+            )
+        )
+
+
+def _merge(outcomes: Sequence[ProbeOutcome]) -> tuple[tuple[Device, ...], tuple[Pool, ...]]:
+    """Devices of all vendors with dense indexes; an address that an earlier vendor has is not counted again.
+
+    Within one vendor several devices may share an address: slices do.
+    """
+    devices: list[Device] = []
+    pools: list[Pool] = []
+    taken: set[str] = set()
+    for outcome in outcomes:
+        found = [device for device in outcome.devices if device.pci_address not in taken]
+        taken.update(device.pci_address for device in found if device.pci_address is not None)
+        used = {device.pool_id for device in found} - {HOST_POOL_ID}
+        pools += [pool for pool in outcome.pools if pool.id in used]
+        devices += [replace(device, index=len(devices) + number) for number, device in enumerate(found)]
+    return tuple(devices), tuple(pools)
+
+
+def _shared_memory(memory: Pool, devices: Sequence[Device], outcomes: Sequence[ProbeOutcome]) -> Pool:
+    """System RAM as the devices in it see it: a probe that returns the host's own pool knows its ceiling better."""
+    if not any(device.pool_id == HOST_POOL_ID for device in devices):
+        return memory
+    seen = [pool for outcome in outcomes for pool in outcome.pools if pool.id == HOST_POOL_ID]
+    ceiling = seen[0].ceiling if seen else memory.ceiling
+    return replace(memory, kind=PoolKind.UNIFIED, ceiling=ceiling)
+
+
+def _with_chips(host: Host, chips: Sequence[Chip]) -> Host:
+    """Each device with its catalogue entry, and what only that can tell: an architecture that the driver leaves out,
+    and the stock ceiling of a pool whose own ceiling is unknown.
+    """
+    devices = []
+    pools = {pool.id: pool for pool in host.pools}
+    for device in host.devices:
+        chip = match_chip(device, pools[device.pool_id].total.size_bytes, chips)
+        arch = device.arch or (chip.arch if chip else None)
+        devices.append(replace(device, chip=chip.id if chip else None, arch=arch))
+        if chip:
+            pools[device.pool_id] = apply_chip_ceiling(pools[device.pool_id], chip)
+    assumed = [
+        _ceiling_assumed(pool)
+        for pool in pools.values()
+        if pool.ceiling != host.pool(pool.id).ceiling and "assumed" in pool.ceiling.source
+    ]
+    return replace(host, devices=tuple(devices), pools=tuple(pools.values()), findings=(*host.findings, *assumed))
+
+
+def _ceiling_assumed(pool: Pool) -> Finding:
+    return Finding(
+        id="accelerator.ceiling-assumed",
+        severity=Severity.WARN,
+        summary="how much of the memory the GPU may take is assumed",
+        evidence=(Evidence(source=pool.ceiling.source, value=str(pool.ceiling.size_bytes)),),
+        why="the system's own limit decides what fits, and it differs between machines and versions",
+        fix="install llama.cpp, whose `llama-server --list-devices` asks the system for it",
+    )
+
+
+def _nothing_found(outcomes: Sequence[ProbeOutcome]) -> tuple[Finding, ...]:
+    """Said only where no probe has found a device or a reason why there is none."""
+    if any(outcome.devices for outcome in outcomes):
+        return ()
+    if any(finding.severity is Severity.FAIL for outcome in outcomes for finding in outcome.findings):
+        return ()
+    return (
+        Finding(
+            id="accelerator.none",
+            severity=Severity.WARN,
+            summary="no accelerator was found; engines run on the CPU",
+            why="V4 on a CPU alone is slow, and needs all of its weights in RAM",
+            fix='to plan for another machine, name it: `v4deploy plan --hardware "8x h200"`',
+        ),
+    )
+
+
+def _checked(amount: Amount, what: str, least: int, findings: list[Finding]) -> Amount:
+    if amount.size_bytes is None or amount.size_bytes >= least:
+        return amount
+    findings.append(_contradiction(f"the {what} reads {amount.size_bytes}", amount.source))
+    return replace(amount, size_bytes=None)
+
+
+def _contradiction(summary: str, source: str) -> Finding:
+    return Finding(
+        id="accelerator.contradiction",
+        severity=Severity.FAIL,
+        summary=summary,
+        evidence=(Evidence(source=source),),
+        why="planning with it would give numbers that mean nothing",
+        fix="`v4deploy doctor --record DIR` and report the recording",
+    )

@@ -1,0 +1,154 @@
+"""When nothing fits: single changes of the wish or the machine, each verified by planning again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from v4deploy.domain.catalogue import Catalogue
+from v4deploy.domain.finding import Finding, Severity
+from v4deploy.domain.hardware import HOST_POOL_ID, Amount, Device, Host, Pool
+from v4deploy.domain.plan import Plan, Request
+from v4deploy.domain.units import GIB
+from v4deploy.planning import layouts, margins
+from v4deploy.planning.choose import make_plan
+from v4deploy.planning.rank import layout_words
+
+HOST_SIZES_GIB = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+"""Sizes that machines are sold with."""
+
+DEVICE_COUNTS = (2, 4, 8, 16)
+
+Planner = Callable[[Request, Host], Plan | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A wish and a machine that differ from the given ones in one thing, and that thing in words."""
+
+    word: str
+    what: str
+    fix: str | None
+    request: Request
+    host: Host
+
+
+def changes_that_fit(request: Request, host: Host, catalogue: Catalogue, *, tool_version: str) -> tuple[Finding, ...]:
+    """What would fit instead: changes of the wish first, then of the machine. Empty where no single change does it.
+
+    Raises:
+        UsageError: the request names what does not exist.
+    """
+
+    def planner(request: Request, host: Host) -> Plan | None:
+        return make_plan(request, host, catalogue, tool_version=tool_version).plan
+
+    found = (*_verified(_wishes(request, host), planner), *_verified(_machines(request, host), planner))
+    if found:
+        return found
+    bare = replace(request, context_tokens=None, concurrency=1, quant=None, engine=None, kv_cache_type=None)
+    return () if bare == request else tuple(_verified(_machines(bare, host), planner))
+
+
+def _wishes(request: Request, host: Host) -> Iterator[tuple[Change, ...]]:
+    """Groups of changes; in each group the first that fits is the advice."""
+    asked = request.context_tokens
+    if asked is not None:
+        yield tuple(
+            _wish(
+                "smaller-context",
+                f"{context:,} tokens of context",
+                f"--context {context}",
+                host,
+                replace(request, context_tokens=context),
+            )
+            for context in margins.CONTEXT_LADDER_TOKENS
+            if context < asked
+        )
+    slots = [request.concurrency >> shift for shift in range(1, request.concurrency.bit_length())]
+    yield tuple(
+        _wish(
+            "fewer-sequences", f"{count} at once", f"--concurrency {count}", host, replace(request, concurrency=count)
+        )
+        for count in slots
+    )
+    if request.kv_cache_type is not None:
+        yield (_wish("other-kv-cache", "the default KV cache", None, host, replace(request, kv_cache_type=None)),)
+    if request.quant is not None:
+        yield (_wish("other-quant", "another quant", None, host, replace(request, quant=None)),)
+    if request.engine is not None:
+        yield (_wish("other-engine", "another engine", None, host, replace(request, engine=None)),)
+
+
+def _machines(request: Request, host: Host) -> Iterator[tuple[Change, ...]]:
+    groups = layouts.device_groups(host)
+    if len(groups) == 1 and not any(device.pool_id == HOST_POOL_ID for device in groups[0]):
+        yield tuple(
+            _machine("more-devices", f"{count}x {groups[0][0].name}", request, _with_devices(host, groups[0], count))
+            for count in DEVICE_COUNTS
+            if count > len(groups[0])
+        )
+    now = host.memory.total.size_bytes or 0
+    yield tuple(
+        _machine("more-memory", f"{size} GiB of host memory", request, _with_memory(host, size * GIB))
+        for size in HOST_SIZES_GIB
+        if size * GIB > now
+    )
+
+
+def _verified(groups: Iterator[tuple[Change, ...]], planner: Planner) -> Iterator[Finding]:
+    for changes in groups:
+        for change in changes:
+            plan = planner(change.request, change.host)
+            if plan is not None:
+                yield _finding(change, plan)
+                break
+
+
+def _finding(change: Change, plan: Plan) -> Finding:
+    chosen = plan.chosen
+    return Finding(
+        id=f"plan.fits-with-{change.word}",
+        severity=Severity.INFO,
+        summary=f"with {change.what} {chosen.checkpoint.quant} fits: {chosen.engine}, "
+        f"{layout_words(chosen.layout)}, {chosen.context_tokens:,} tokens of context",
+        fix=change.fix or (f"--quant {chosen.checkpoint.quant}" if change.word == "other-quant" else None),
+    )
+
+
+def _wish(word: str, what: str, fix: str | None, host: Host, request: Request) -> Change:
+    return Change(word=word, what=what, fix=fix, request=request, host=host)
+
+
+def _machine(word: str, what: str, request: Request, host: Host) -> Change:
+    return Change(word=word, what=what, fix=None, request=request, host=host)
+
+
+def _with_memory(host: Host, total_bytes: int) -> Host:
+    """The same machine with that much host memory; on a unified one the devices' limit keeps its share."""
+    pool = host.memory
+    known, ceiling = pool.total.size_bytes, pool.ceiling.size_bytes
+    allowed = total_bytes if known is None or ceiling is None else total_bytes * min(ceiling, known) // known
+    changed = replace(
+        pool,
+        total=_supposed(total_bytes),
+        ceiling=_supposed(allowed),
+        free=_supposed(allowed),
+    )
+    return replace(host, pools=tuple(changed if p.id == HOST_POOL_ID else p for p in host.pools))
+
+
+def _with_devices(host: Host, group: tuple[Device, ...], count: int) -> Host:
+    """The same machine with so many devices like its first one."""
+    model, pool = group[0], host.pool(group[0].pool_id)
+    added = [
+        replace(model, index=len(host.devices) + number, pool_id=f"{pool.id}+{number}")
+        for number in range(1, count - len(group) + 1)
+    ]
+    pools: list[Pool] = [replace(pool, id=device.pool_id) for device in added]
+    devices = tuple(replace(device, index=index) for index, device in enumerate((*host.devices, *added)))
+    return replace(host, devices=devices, pools=(*host.pools, *pools))
+
+
+def _supposed(size_bytes: int) -> Amount:
+    return Amount(size_bytes=size_bytes, source="supposed for this advice")

@@ -1,0 +1,167 @@
+"""From a wish, a host and the catalogue to a decision: everything is weighed, the best that fits is the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from v4deploy.domain.catalogue import Catalogue, resolve_quant, unknown_name
+from v4deploy.domain.engine import EngineId
+from v4deploy.domain.errors import UsageError
+from v4deploy.domain.hardware import Host
+from v4deploy.domain.model import Checkpoint, Model, QuantAlias, Release, Runnable
+from v4deploy.domain.plan import Plan, Request, Verdict
+from v4deploy.planning import layouts, remarks
+from v4deploy.planning.case import Case
+from v4deploy.planning.engine_versions import planned_version
+from v4deploy.planning.obstacles import KV_CACHE_TYPES
+from v4deploy.planning.rank import nearest_misses, preference, rejected
+from v4deploy.planning.weigh import Trial, weigh
+
+ENGINES_UNASKED = (EngineId.VLLM, EngineId.MINDIE, EngineId.LLAMA_CPP)
+"""Ollama runs the same files in the same engine as llama.cpp, so it is planned for when asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A plan, or None and the nearest misses.
+
+    Attributes:
+        verdicts: with a plan: everything that was weighed, the choice first. Without: one a class of quant and engine,
+            the smallest miss first.
+    """
+
+    plan: Plan | None
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a request names in the catalogue."""
+
+    model: Model
+    release: Release
+    checkpoints: tuple[Checkpoint, ...]
+    alias: QuantAlias | None
+
+
+def make_plan(request: Request, host: Host, catalogue: Catalogue, *, tool_version: str) -> Decision:
+    """Decide.
+
+    Raises:
+        UsageError: an unknown model, release or quant, or numbers that no model takes.
+    """
+    wanted = find_wanted(request, catalogue)
+    verdicts = weigh_all(request, host, catalogue, wanted)
+    fitting = sorted((verdict for verdict in verdicts if verdict.fits), key=lambda v: preference(v, wanted.model))
+    misses = nearest_misses(tuple(verdict for verdict in verdicts if not verdict.fits), wanted.model)
+    if not fitting:
+        return Decision(plan=None, verdicts=misses)
+    chosen, *others = fitting
+    profile = catalogue.engine(chosen.candidate.engine)
+    plan = Plan(
+        tool_version=tool_version,
+        request=request,
+        release=wanted.release,
+        gguf_arch=wanted.model.architecture.gguf_arch,
+        chosen=chosen.candidate,
+        alias=wanted.alias,
+        engine_version=planned_version(profile, wanted.release, host),
+        footprint=chosen.footprint,
+        pools=chosen.pools,
+        findings=remarks.of_plan(chosen, request, wanted.release, host),
+        rejected=tuple(rejected(verdict, chosen, wanted.model) for verdict in (*others, *misses)),
+        host=host,
+    )
+    return Decision(plan=plan, verdicts=(chosen, *others, *misses))
+
+
+def find_wanted(request: Request, catalogue: Catalogue) -> Wanted:
+    """The model, release and checkpoints that a request speaks of.
+
+    Raises:
+        UsageError: an unknown name, or a context, concurrency or cache type that nothing takes.
+    """
+    model, release = catalogue.model_and_release(request.model)
+    if request.release is not None:
+        release = _release(model, request.release)
+    _check_numbers(request, model)
+    repo = request.model.strip().lower()
+    of_release = [c for c in model.checkpoints if c.release == release.id]
+    named = [c for c in of_release if c.repo.lower() == repo]
+    alias = None
+    if request.quant is not None:
+        quant, alias = resolve_quant(model, release, request.quant)
+        pinned = tuple(c for c in named or of_release if c.quant == quant)
+        if not pinned:
+            raise unknown_name("quant", request.quant, [c.quant for c in named], of=request.model)
+        return Wanted(model=model, release=release, checkpoints=pinned, alias=alias)
+    driven = tuple(c for c in named or of_release if c.runnable is Runnable.DRIVEN)
+    return Wanted(model=model, release=release, checkpoints=tuple(named) or driven or tuple(of_release), alias=None)
+
+
+def weigh_all(request: Request, host: Host, catalogue: Catalogue, wanted: Wanted) -> tuple[Verdict, ...]:
+    """The best verdict of each checkpoint on each engine."""
+    engines = ENGINES_UNASKED if request.engine is None else (request.engine,)
+    verdicts: list[Verdict] = []
+    for engine in engines:
+        profile = catalogue.engine(engine)
+        case = Case(
+            model=wanted.model,
+            release=wanted.release,
+            profile=profile,
+            engine_version=planned_version(profile, wanted.release, host),
+            host=host,
+        )
+        verdicts += [
+            weigh_on_host(checkpoint, case, request)
+            for checkpoint in wanted.checkpoints
+            # Without a wish for an engine, a checkpoint is weighed on those that load it, not refused by the others;
+            # one that none of them loads is refused once.
+            if request.engine is not None or engine in (checkpoint.engines or engines[:1])
+        ]
+    return tuple(verdicts)
+
+
+def weigh_on_host(checkpoint: Checkpoint, case: Case, request: Request) -> Verdict:
+    """The best of the host's device groups; the CPU alone where none of them fits."""
+    groups = layouts.device_groups(case.host)
+    tried = [weigh(Trial(checkpoint=checkpoint, case=case, devices=group, request=request)) for group in groups]
+    if not any(verdict.fits for verdict in tried):
+        alone = weigh(Trial(checkpoint=checkpoint, case=case, devices=(), request=request))
+        # That an engine does not run on a CPU says nothing where there are devices that it was weighed on.
+        if alone.pools or not tried:
+            tried.append(alone)
+    return min(tried, key=_closeness)
+
+
+def _closeness(verdict: Verdict) -> tuple[int, int]:
+    if verdict.fits:
+        return (0, -verdict.candidate.context_tokens)
+    if not verdict.pools:
+        return (3, 0)
+    return (2, 0) if verdict.missing_bytes is None else (1, verdict.missing_bytes)
+
+
+def _release(model: Model, release_id: str) -> Release:
+    wanted = release_id.strip().lower()
+    for release in model.releases:
+        if release.id == wanted:
+            return release
+    raise unknown_name("release", release_id, [release.id for release in model.releases], of=model.id)
+
+
+def _check_numbers(request: Request, model: Model) -> None:
+    most = model.architecture.max_context_tokens
+    context = request.context_tokens
+    if context is not None and not 0 < context <= most:
+        raise UsageError(
+            f"{model.name} takes 1 to {most:,} tokens of context, not {context:,}",
+            hint=f"ask for `--context {most}` or less, or leave it out",
+        )
+    if request.concurrency < 1:
+        raise UsageError(
+            f"{request.concurrency} sequences at once cannot be served", hint="ask for `--concurrency 1` or more"
+        )
+    known = {name for names in KV_CACHE_TYPES.values() for name in names}
+    if request.kv_cache_type is not None and request.kv_cache_type not in known:
+        raise unknown_name("KV cache type", request.kv_cache_type, sorted(known))

@@ -1,0 +1,166 @@
+"""llama.cpp (and Ollama, which starts it): what a candidate needs in each pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from v4deploy.domain.hardware import HOST_POOL_ID
+from v4deploy.domain.plan import Basis, Candidate, FootprintPart, FootprintRow
+from v4deploy.planning import margins
+from v4deploy.planning.attention import CacheSettings, attention_kinds, llama_cpp_layer_bytes
+from v4deploy.planning.case import Case
+from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer
+from v4deploy.planning.layer_split import LayerLoads
+from v4deploy.planning.weights_gguf import GgufParts, gguf_parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """A candidate's sizes before they are placed."""
+
+    parts: GgufParts
+    compute: ComputeBuffer
+    context_bytes: int
+    loads: LayerLoads
+
+
+def needs(candidate: Candidate, case: Case) -> Needs | None:
+    """Sizes of a candidate. None where the checkpoint's size is not known, or no measured shape is as large.
+
+    Raises:
+        ValueError: llama.cpp has no cache layout for the model's attention.
+    """
+    architecture = case.model.architecture
+    parts = gguf_parts(candidate.checkpoint, architecture)
+    compute = compute_buffer(
+        architecture,
+        context_tokens=candidate.context_tokens,
+        micro_batch_tokens=candidate.batch_tokens,
+        slots=candidate.concurrency,
+    )
+    if parts is None or compute is None:
+        return None
+    settings = CacheSettings(
+        context_tokens=candidate.context_tokens,
+        micro_batch_tokens=candidate.batch_tokens,
+        kv_cache_type=candidate.kv_cache_type,
+    )
+    kinds = attention_kinds(architecture)
+    by_kind = {kind: llama_cpp_layer_bytes(architecture, kind, settings) for kind in set(kinds)}
+    context_bytes = margins.LLAMA_CPP_DEVICE_CONTEXT_BYTES.get(candidate.compute_api, 0)
+    loads = LayerLoads(
+        dense_bytes=parts.layer_dense_bytes,
+        experts_bytes=parts.layer_experts_bytes,
+        cache_bytes=tuple(candidate.concurrency * by_kind[kind] for kind in kinds),
+        output_bytes=parts.output_bytes,
+        fixed_bytes=compute.size_bytes + context_bytes,
+    )
+    return Needs(parts=parts, compute=compute, context_bytes=context_bytes, loads=loads)
+
+
+def footprint(candidate: Candidate, case: Case) -> tuple[FootprintRow, ...] | None:
+    """Every row of every pool. None where `needs` knows no sizes."""
+    sizes = needs(candidate, case)
+    if sizes is None:
+        return None
+    indices = candidate.layout.device_indices
+    if not indices or case.is_unified(indices):
+        return _one_pool(sizes, in_process=not indices)
+    rows: list[FootprintRow] = []
+    first_layer = 0
+    for device, count in zip(case.devices(indices), candidate.layout.device_layers, strict=True):
+        layers = range(first_layer, first_layer + count)
+        rows += _device_rows(sizes, device.pool_id, layers, candidate.layout.host_expert_layers)
+        first_layer += count
+    last = case.devices(indices)[-1].pool_id
+    rows.append(_weights("output head", last, sizes.parts.output_bytes, sizes.parts))
+    return (*rows, *_host_rows(sizes, candidate.layout.host_expert_layers))
+
+
+def _one_pool(sizes: Needs, *, in_process: bool) -> tuple[FootprintRow, ...]:
+    """Without device pools everything lies in host memory; on a unified machine the margin holds the process."""
+    parts = sizes.parts
+    weights = FootprintRow(
+        part=FootprintPart.WEIGHTS,
+        what="weights",
+        pool_id=HOST_POOL_ID,
+        size_bytes=parts.total_bytes,
+        basis=Basis.FILE_SIZES,
+    )
+    rows = (weights, _cache(HOST_POOL_ID, sum(sizes.loads.cache_bytes)), _compute(HOST_POOL_ID, sizes.compute))
+    return (*rows, _process(parts)) if in_process else rows
+
+
+def _device_rows(sizes: Needs, pool_id: str, layers: range, host_expert_layers: int) -> list[FootprintRow]:
+    parts, loads = sizes.parts, sizes.loads
+    resident = len([layer for layer in layers if layer >= host_expert_layers])
+    rows = [_weights(f"dense weights of {_layers(len(layers))}", pool_id, len(layers) * loads.dense_bytes, parts)]
+    if resident:
+        rows.append(_weights(f"routed experts of {_layers(resident)}", pool_id, resident * loads.experts_bytes, parts))
+    rows.append(_cache(pool_id, sum(loads.cache_bytes[layer] for layer in layers)))
+    rows.append(_compute(pool_id, sizes.compute))
+    if sizes.context_bytes:
+        rows.append(
+            FootprintRow(
+                part=FootprintPart.OVERHEAD,
+                what="device context and pools",
+                pool_id=pool_id,
+                size_bytes=sizes.context_bytes,
+                basis=Basis.MEASURED,
+                note="derived from the logs of two cards",
+            )
+        )
+    return rows
+
+
+def _host_rows(sizes: Needs, host_expert_layers: int) -> tuple[FootprintRow, ...]:
+    """What stays in host memory beside devices: the token embedding, offloaded experts, the process."""
+    parts = sizes.parts
+    rows = [_weights("token embedding", HOST_POOL_ID, parts.embedding_bytes, parts)]
+    if host_expert_layers:
+        size = host_expert_layers * parts.layer_experts_bytes
+        rows.append(_weights(f"routed experts of {_layers(host_expert_layers)}", HOST_POOL_ID, size, parts))
+    return (*rows, _process(parts))
+
+
+def _weights(what: str, pool_id: str, size_bytes: int, parts: GgufParts) -> FootprintRow:
+    return FootprintRow(
+        part=FootprintPart.WEIGHTS,
+        what=what,
+        pool_id=pool_id,
+        size_bytes=size_bytes,
+        basis=parts.basis,
+        note=parts.note,
+    )
+
+
+def _cache(pool_id: str, size_bytes: int) -> FootprintRow:
+    return FootprintRow(
+        part=FootprintPart.KV_CACHE, what="KV cache", pool_id=pool_id, size_bytes=size_bytes, basis=Basis.FORMULA
+    )
+
+
+def _compute(pool_id: str, compute: ComputeBuffer) -> FootprintRow:
+    return FootprintRow(
+        part=FootprintPart.COMPUTE,
+        what="compute buffer",
+        pool_id=pool_id,
+        size_bytes=compute.size_bytes,
+        basis=compute.basis,
+        note=compute.note,
+    )
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'' if count == 1 else 's'}"
+
+
+def _process(parts: GgufParts) -> FootprintRow:
+    return FootprintRow(
+        part=FootprintPart.OVERHEAD,
+        what="server process and prompt cache",
+        pool_id=HOST_POOL_ID,
+        size_bytes=margins.llama_cpp_process_bytes(parts.total_bytes),
+        basis=Basis.ASSUMED,
+        note="8 GiB were seen beside 151 GiB of weights; in proportion, at most 8 GiB",
+    )

@@ -1,0 +1,191 @@
+"""What rules a checkpoint out on an engine and its devices before any byte is counted."""
+
+from __future__ import annotations
+
+from v4deploy.domain.engine import EngineId, EngineSupport, MemoryModel, SupportLevel
+from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.hardware import ComputeApi, Device
+from v4deploy.domain.model import Checkpoint, Runnable
+from v4deploy.planning.attention import LLAMA_CPP_BLOCK_BYTES, shares_kv_stream
+from v4deploy.planning.case import Case
+from v4deploy.planning.compute_buffers import compute_buffer
+from v4deploy.planning.engine_versions import is_too_old, minimum_version
+from v4deploy.planning.layouts import fewest_recipe_devices, rank_layouts
+from v4deploy.planning.weights import checkpoint_parts
+from v4deploy.planning.weights_gguf import gguf_parts
+
+KV_CACHE_TYPES = {
+    EngineId.LLAMA_CPP: tuple(LLAMA_CPP_BLOCK_BYTES),
+    EngineId.OLLAMA: ("f16", "q8_0", "q4_0"),
+    EngineId.VLLM: ("fp8",),
+    EngineId.MINDIE: ("bf16",),
+}
+"""What each engine takes for V4. vLLM keeps the cache in fp8 only (0.33); Ollama names three types in its FAQ."""
+
+DEFAULT_KV_CACHE_TYPE = {
+    EngineId.LLAMA_CPP: "f16",
+    EngineId.OLLAMA: "f16",
+    EngineId.VLLM: "fp8",
+    EngineId.MINDIE: "bf16",
+}
+
+
+def find_obstacle(
+    checkpoint: Checkpoint, case: Case, devices: tuple[Device, ...], kv_cache_type: str | None
+) -> Finding | None:
+    """The first reason why this cannot run, None where only memory decides. `devices` empty means the CPU."""
+    return (
+        _not_driven(checkpoint)
+        or _engine_cannot_load(checkpoint, case)
+        or _wrong_device(checkpoint, devices)
+        or _unsupported(checkpoint, case, devices)
+        or _too_old(checkpoint, case, devices)
+        or _kv_cache_type(case, kv_cache_type)
+        or _size_unknown(checkpoint, case)
+        or _no_layout(case, devices)
+    )
+
+
+def support_row(checkpoint: Checkpoint, case: Case, devices: tuple[Device, ...]) -> EngineSupport | None:
+    """The worst of the rows for these devices; None where a device has none."""
+    api = devices[0].compute_api if devices else ComputeApi.CPU
+    architectures = dict.fromkeys(device.arch for device in devices) or {case.host.cpu.architecture: None}
+    rows = [_first_row(checkpoint, case, api, arch) for arch in architectures]
+    if None in rows:
+        return None
+    order = (SupportLevel.UNSUPPORTED, SupportLevel.EXPECTED, SupportLevel.VERIFIED)
+    return min((row for row in rows if row is not None), key=lambda row: order.index(row.level))
+
+
+def _first_row(checkpoint: Checkpoint, case: Case, api: ComputeApi, arch: str | None) -> EngineSupport | None:
+    for row in case.profile.support:
+        if row.compute_api != api.value or row.arch not in {"*", arch}:
+            continue
+        if row.models and checkpoint.model not in row.models:
+            continue
+        if row.quants and checkpoint.quant.lower() not in {quant.lower() for quant in row.quants}:
+            continue
+        return row
+    return None
+
+
+def _not_driven(checkpoint: Checkpoint) -> Finding | None:
+    match checkpoint.runnable:
+        case Runnable.DRIVEN:
+            return None
+        case Runnable.CLOUD_ONLY:
+            return _obstacle("cloud-only", f"{checkpoint.repo} is served in the cloud and has no weights to download")
+        case Runnable.OTHER_ENGINE:
+            return _obstacle(
+                "other-engine",
+                f"{checkpoint.repo} runs only in engines that v4deploy does not drive",
+                why=checkpoint.note,
+            )
+
+
+def _engine_cannot_load(checkpoint: Checkpoint, case: Case) -> Finding | None:
+    if case.profile.id in checkpoint.engines and checkpoint.format.value in case.profile.formats:
+        return None
+    names = ", ".join(checkpoint.engines) or "no engine that v4deploy drives"
+    return _obstacle(
+        "engine-cannot-load",
+        f"{case.profile.name} does not run {checkpoint.quant} of {checkpoint.repo}; {names} does",
+    )
+
+
+def _wrong_device(checkpoint: Checkpoint, devices: tuple[Device, ...]) -> Finding | None:
+    api = devices[0].compute_api if devices else ComputeApi.CPU
+    if checkpoint.compute_apis and api.value not in checkpoint.compute_apis:
+        allowed = ", ".join(checkpoint.compute_apis)
+        return _obstacle("wrong-device", f"these weights are made for {allowed}, and this is {api}")
+    found = {device.arch for device in devices}
+    if checkpoint.architectures and not (found and found <= set(checkpoint.architectures)):
+        here = ", ".join(sorted(arch or "unknown" for arch in found)) or "the CPU"
+        return _obstacle(
+            "wrong-device", f"these weights are made for {', '.join(checkpoint.architectures)}, and this is {here}"
+        )
+    return None
+
+
+def _unsupported(checkpoint: Checkpoint, case: Case, devices: tuple[Device, ...]) -> Finding | None:
+    row = support_row(checkpoint, case, devices)
+    if row is not None and row.level is not SupportLevel.UNSUPPORTED:
+        return None
+    where = _where(devices)
+    if row is None:
+        return _obstacle("engine-unsupported", f"nothing is known about {case.profile.name} on {where}")
+    return _obstacle(
+        "engine-unsupported",
+        f"{case.profile.name} does not run this on {where}",
+        why=row.reason,
+        evidence=(Evidence(source=row.source),),
+    )
+
+
+def _too_old(checkpoint: Checkpoint, case: Case, devices: tuple[Device, ...]) -> Finding | None:
+    row = support_row(checkpoint, case, devices)
+    needed = minimum_version(case.profile, case.release, row.minimum_version if row else None)
+    if not is_too_old(case.profile.id, case.engine_version, needed):
+        return None
+    return _obstacle(
+        "engine-too-old",
+        f"{case.profile.name} {case.engine_version} is too old: {case.release.name} needs {needed}",
+        fix=f"update {case.profile.name} to {needed} or newer",
+    )
+
+
+def _kv_cache_type(case: Case, kv_cache_type: str | None) -> Finding | None:
+    allowed = KV_CACHE_TYPES[case.profile.id]
+    if kv_cache_type is None or kv_cache_type in allowed:
+        return None
+    return _obstacle(
+        "kv-cache-type",
+        f"{case.profile.name} has no `{kv_cache_type}` KV cache for V4",
+        fix=f"choose one of {', '.join(allowed)}, or leave the type out",
+    )
+
+
+def _size_unknown(checkpoint: Checkpoint, case: Case) -> Finding | None:
+    architecture = case.model.architecture
+    if case.profile.memory_model is MemoryModel.LLAMA_CPP:
+        smallest = compute_buffer(architecture, context_tokens=1, micro_batch_tokens=1, slots=1)
+        if shares_kv_stream(architecture) or smallest is None:
+            return _obstacle(
+                "no-memory-model", f"how {case.profile.name} lays out {architecture.id} was never measured"
+            )
+        is_known = gguf_parts(checkpoint, architecture) is not None
+    else:
+        is_known = checkpoint_parts(checkpoint, architecture, case.release.draft) is not None
+    if is_known:
+        return None
+    return _obstacle(
+        "size-unknown",
+        f"the size of {checkpoint.quant} of {checkpoint.repo} is not known",
+        why="no source gives it, and it is not guessed",
+        fix="run `v4deploy models --refresh`, or pull it by its hub id",
+    )
+
+
+def _no_layout(case: Case, devices: tuple[Device, ...]) -> Finding | None:
+    if case.profile.memory_model is MemoryModel.LLAMA_CPP or not devices:
+        return None
+    if rank_layouts(devices, case, concurrency=1):
+        return None
+    fewest = fewest_recipe_devices(devices, case)
+    if fewest is not None:
+        return _obstacle(
+            "needs-more-devices",
+            f"the smallest documented layout takes {fewest} devices, and here are {len(devices)}",
+        )
+    return _obstacle("no-layout", f"no layout of {case.model.name} on {_where(devices)} is documented")
+
+
+def _where(devices: tuple[Device, ...]) -> str:
+    names = dict.fromkeys(device.arch or "an unknown architecture" for device in devices)
+    return ", ".join(names) or "the CPU"
+
+
+def _obstacle(
+    word: str, summary: str, *, why: str | None = None, fix: str | None = None, evidence: tuple[Evidence, ...] = ()
+) -> Finding:
+    return Finding(id=f"plan.{word}", severity=Severity.FAIL, summary=summary, why=why, fix=fix, evidence=evidence)

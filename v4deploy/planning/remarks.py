@@ -1,0 +1,146 @@
+"""What a plan's reader should know beside the numbers: assumptions, slow parts, limits that were left behind."""
+
+from __future__ import annotations
+
+from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.hardware import Host, Pool
+from v4deploy.domain.model import Release, Status
+from v4deploy.domain.plan import Basis, Candidate, FootprintRow, Request, Verdict
+from v4deploy.domain.units import GIB, format_gib
+from v4deploy.planning import margins, recipes
+
+_TAKEN_BYTES = 2 * GIB
+"""Less than this in use on a device is a driver's and a display's ordinary share."""
+
+
+def of_plan(chosen: Verdict, request: Request, release: Release, host: Host) -> tuple[Finding, ...]:
+    """Findings of a plan, the graver first."""
+    candidate = chosen.candidate
+    findings = (
+        *_old_release(release),
+        *_beyond_recipe(candidate, host),
+        *_slow_parts(candidate),
+        *_memory_in_use(candidate, host),
+        *chosen.reasons,
+        *_short_context(candidate, request),
+        *_assumptions(chosen.footprint),
+    )
+    return tuple(sorted(findings, key=lambda finding: finding.severity is Severity.INFO))
+
+
+def _old_release(release: Release) -> tuple[Finding, ...]:
+    if release.status is not Status.SUPERSEDED:
+        return ()
+    return (
+        Finding(
+            id="plan.release-superseded",
+            severity=Severity.WARN,
+            summary=f"{release.name} was replaced by a newer release",
+            why=release.note,
+            fix="ask for the model without a date to get the current one",
+        ),
+    )
+
+
+def _beyond_recipe(candidate: Candidate, host: Host) -> tuple[Finding, ...]:
+    used = candidate.layout.device_indices
+    architectures = {device.arch for device in host.devices if device.index in used}
+    return tuple(
+        Finding(
+            id="plan.context-beyond-recipe",
+            severity=Severity.WARN,
+            summary=f"the recipe for this hardware stops at {limit.max_context_tokens:,} tokens of context",
+            evidence=(Evidence(source=limit.source),),
+            why="the arithmetic says that more fits, but nobody published that it started",
+            fix=f"ask for `--context {limit.max_context_tokens}` if it does not start",
+        )
+        for limit in recipes.CONTEXT_LIMITS
+        if limit.engine is candidate.engine
+        and limit.model == candidate.checkpoint.model
+        and architectures == {limit.arch}
+        and candidate.context_tokens > limit.max_context_tokens
+    )
+
+
+def _slow_parts(candidate: Candidate) -> tuple[Finding, ...]:
+    if not candidate.layout.device_indices:
+        return (
+            Finding(
+                id="plan.cpu-only",
+                severity=Severity.WARN,
+                summary="everything is computed by the CPU",
+                why="one 32-core server with 186 GB/s to its memory read V4-Flash prompts with 70 tokens a second "
+                "and decoded with 10 (ikawrakow/ik_llama.cpp#1752)",
+            ),
+        )
+    layers = candidate.layout.host_expert_layers
+    if not layers:
+        return ()
+    return (
+        Finding(
+            id="plan.experts-on-host",
+            severity=Severity.INFO,
+            summary=f"the routed experts of {layers} layers stay in host memory and are computed there",
+            why="decoding is then as fast as host memory is read: 4 to 20 tokens a second on published machines",
+        ),
+    )
+
+
+def _memory_in_use(candidate: Candidate, host: Host) -> tuple[Finding, ...]:
+    findings = []
+    for device in host.devices:
+        pool = host.pool(device.pool_id)
+        taken = _taken_bytes(pool)
+        if device.index in candidate.layout.device_indices and taken is not None and taken > _TAKEN_BYTES:
+            findings.append(
+                Finding(
+                    id="plan.memory-in-use",
+                    severity=Severity.WARN,
+                    summary=f"{format_gib(taken)} of {device.name} ({device.index}) are taken by other processes",
+                    evidence=(Evidence(source=pool.free.source, value=str(pool.free.size_bytes)),),
+                    why="the plan uses only what is free now; vLLM does not start where less is free than its share of "
+                    "all memory (`gpu-memory-utilization`)",
+                    fix="end what holds the memory, and plan again",
+                )
+            )
+    return tuple(findings)
+
+
+def _taken_bytes(pool: Pool) -> int | None:
+    if pool.free.size_bytes is None or pool.total.size_bytes is None:
+        return None
+    ceiling = pool.total.size_bytes if pool.ceiling.size_bytes is None else pool.ceiling.size_bytes
+    return min(ceiling, pool.total.size_bytes) - pool.free.size_bytes
+
+
+def _short_context(candidate: Candidate, request: Request) -> tuple[Finding, ...]:
+    if request.context_tokens is not None:
+        return ()
+    context = candidate.context_tokens
+    summary, why = f"{context:,} tokens is the longest context tried that fits in this layout", None
+    if context not in margins.CONTEXT_LADDER_TOKENS:
+        summary = f"more than {context:,} tokens of context were not tried"
+        why = "that is as far as the published recipe for this hardware, or the model itself, goes"
+    return (
+        Finding(
+            id="plan.context-chosen",
+            severity=Severity.INFO,
+            summary=summary,
+            why=why,
+            fix="ask for less with `--context` to leave room for more sequences or more experts on the devices",
+        ),
+    )
+
+
+def _assumptions(rows: tuple[FootprintRow, ...]) -> tuple[Finding, ...]:
+    notes = dict.fromkeys(f"{row.what}: {row.note}" for row in rows if row.basis is Basis.ASSUMED and row.note)
+    if not notes:
+        return ()
+    return (
+        Finding(
+            id="plan.assumptions",
+            severity=Severity.INFO,
+            summary="some sizes rest on assumptions",
+            evidence=tuple(Evidence(source="footprint", value=note) for note in notes),
+        ),
+    )

@@ -1,0 +1,67 @@
+"""When to try again, and after how long. Pure but for the dice, which come in as a function."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+# SystemRandom: jitter keeps many machines of one site from coming back in step; it needs no seed.
+_dice = random.SystemRandom().random
+
+
+class Headers(Protocol):
+    """What httpx2's and the standard library's header collections have in common."""
+
+    def get(self, name: str, /) -> str | None: ...
+
+
+class TransferError(Exception):
+    """Trouble that may pass: the request is worth another try. Never leaves this package.
+
+    Attributes:
+        reason: what happened, as part of a sentence.
+        status: the HTTP status, None when none came.
+        retry_after_seconds: what the server asked for, None when it did not.
+    """
+
+    def __init__(self, reason: str, *, status: int | None = None, retry_after_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Doubling waits with jitter; a server's Retry-After wins.
+
+    Attributes:
+        attempts: tries in a row without progress before giving up.
+        longest_retry_after_seconds: a server that asks for more ends the pull: a silent hour helps nobody.
+    """
+
+    attempts: int = 6
+    first_wait_seconds: float = 1.0
+    longest_wait_seconds: float = 30.0
+    longest_retry_after_seconds: float = 300.0
+    dice: Callable[[], float] = _dice
+
+    def wait_seconds(self, failed_attempts: int, retry_after_seconds: float | None) -> float | None:
+        """The pause before the next try; None when it is time to give up."""
+        if failed_attempts >= self.attempts:
+            return None
+        if retry_after_seconds is not None:
+            return retry_after_seconds if retry_after_seconds <= self.longest_retry_after_seconds else None
+        full = min(self.first_wait_seconds * 2.0 ** (failed_attempts - 1), self.longest_wait_seconds)
+        return full * (0.5 + 0.5 * self.dice())
+
+
+def retry_after_seconds(headers: Headers) -> float | None:
+    """The Retry-After header in its form in seconds; None when it is absent or a date.
+
+    Hubs and their CDNs send seconds; a date would need a clock that agrees with the server's.
+    """
+    text = (headers.get("Retry-After") or "").strip()
+    return float(text) if text.isdecimal() else None

@@ -1,0 +1,164 @@
+"""Where weights live: `<root>/<owner>--<name>/<commit>/` with the repository's own paths, and who may write there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from v4deploy.domain.errors import DownloadError
+from v4deploy.domain.model import FileRole
+from v4deploy.pull import manifest as manifests
+from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan, Manifest
+from v4deploy.pull.part import resumable_bytes, sync_directory, write_atomically
+
+LOCK_NAME = ".v4deploy.lock"
+_HOLDER_NAME = ".v4deploy.lock.holder"
+OWN_FILES = frozenset({MANIFEST_NAME, f"{MANIFEST_NAME}.new", LOCK_NAME, _HOLDER_NAME, f"{_HOLDER_NAME}.new"})
+
+
+def weights_root(environ: Mapping[str, str]) -> Path:
+    """V4DEPLOY_WEIGHTS_DIR, else `weights` in the user's cache directory (XDG_CACHE_HOME is honoured)."""
+    from platformdirs import user_cache_path
+
+    named = environ.get("V4DEPLOY_WEIGHTS_DIR")
+    return Path(named).expanduser().absolute() if named else user_cache_path("v4deploy", appauthor=False) / "weights"
+
+
+def repository_directory(root: Path, repo: str) -> Path:
+    """All revisions of a repository."""
+    return root / repo.replace("/", "--")
+
+
+def target_directory(root: Path, repo: str, revision: str) -> Path:
+    """The directory of one commit; below it the files have the paths that they have in the repository."""
+    return repository_directory(root, repo) / revision
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """The manifest of a target directory; None when nothing was pulled there.
+
+    Raises:
+        ProfileError: there is one, but it is not readable as a manifest.
+        DownloadError: there is one, but the disk or its permissions do not let us read it.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DownloadError(f"cannot read {path}: {error.strerror}", hint="check its owner and permissions") from error
+    return manifests.from_json(text, name=str(path))
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Replace the manifest atomically.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_atomically(directory / MANIFEST_NAME, manifests.to_json(manifest))
+    sync_directory(directory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """A directory in which a checkpoint was selected; its files may still be incomplete."""
+
+    directory: Path
+    manifest: Manifest
+    files: tuple[FilePlan, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all files are as a finished pull left them, by size and modification time."""
+        return all(is_untouched(self.directory, file) for file in self.files)
+
+
+def find_pulled(
+    root: Path, repo: str, checkpoint: str, *, revision: str | None, roles: Collection[FileRole]
+) -> Pulled | None:
+    """The newest pull of a checkpoint with at least these roles, at this revision or (None) at any.
+
+    Raises:
+        ProfileError: a manifest on the way is broken.
+    """
+    base = repository_directory(root, repo)
+    directories = sorted(base.iterdir()) if revision is None and base.is_dir() else [base / (revision or "-")]
+    found = [pulled for directory in directories if (pulled := _pulled(directory, checkpoint, roles))]
+    return max(found, key=lambda pulled: pulled.manifest.fetched_at, default=None)
+
+
+def _pulled(directory: Path, checkpoint: str, roles: Collection[FileRole]) -> Pulled | None:
+    manifest = read_manifest(directory) if directory.is_dir() else None
+    selection = manifest.selection(checkpoint) if manifest else None
+    if manifest is None or selection is None or not set(roles) <= set(selection.roles):
+        return None
+    paths = set(selection.paths)
+    files = tuple(file for file in manifest.files if file.path in paths and file.role in roles)
+    return Pulled(directory=directory, manifest=manifest, files=files)
+
+
+def is_untouched(directory: Path, file: FilePlan) -> bool:
+    """Whether a finished file is still as it was left, by size and modification time."""
+    try:
+        status = (directory / file.path).stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (file.size_bytes, file.modified_nanoseconds)
+
+
+def kept_bytes(directory: Path, file: FilePlan) -> int:
+    """Bytes that need no fetching: all of a file of the right size, else what its part's journal vouches for."""
+    destination = directory / file.path
+    with contextlib.suppress(OSError):
+        if destination.stat().st_size == file.size_bytes:
+            return file.size_bytes
+    return resumable_bytes(destination, file)
+
+
+def free_bytes(path: Path) -> int | None:
+    """Free space for this user on the file system that `path` is or will be on; None when it cannot be asked."""
+    for existing in (path, *path.parents):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            try:
+                return shutil.disk_usage(existing).free
+            except PermissionError:
+                return None
+    return None
+
+
+@contextmanager
+def locked(directory: Path, *, since: str) -> Iterator[None]:
+    """Hold the directory for this process. The lock ends with the process, however that ends.
+
+    Raises:
+        DownloadError: another process holds it; the message says which.
+        OSError: the directory is not writable.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(directory / LOCK_NAME, timeout=0)
+    holder = directory / _HOLDER_NAME
+    try:
+        lock.acquire()
+    except Timeout:
+        who = "another process"
+        with contextlib.suppress(OSError):
+            who = holder.read_text(encoding="utf-8").strip() or who
+        raise DownloadError(
+            f"another pull into {directory} is running: {who}",
+            hint="wait until it has ended, or stop it; what it has fetched is kept",
+        ) from None
+    try:
+        write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}, since {since}\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support_golden import assert_golden, shipped_profile, shipped_templates
+from tests.support_plans import FLASH_M3_ULTRA, FLASH_OFFLOAD, FLASH_OLLAMA, WEIGHTS_DIR, gguf_files, host
+from v4deploy.domain.artefact import ArtefactSet
+from v4deploy.domain.engine import EngineId, LaunchOptions
+from v4deploy.domain.errors import UsageError
+from v4deploy.domain.finding import Severity
+from v4deploy.domain.hardware import ComputeApi
+from v4deploy.domain.plan import Layout, Plan
+from v4deploy.engines import ollama
+from v4deploy.render.render import render
+from v4deploy.render.write import write
+
+PROFILE = shipped_profile(EngineId.OLLAMA)
+OPTIONS = LaunchOptions(weights_dir=WEIGHTS_DIR)
+
+
+def chosen(plan: Plan, **changes: object) -> Plan:
+    return replace(plan, chosen=replace(plan.chosen, **changes))  # type: ignore[arg-type]  # names are checked below
+
+
+def for_ollama(plan: Plan) -> Plan:
+    return chosen(replace(plan, engine_version="0.33.0"), engine=EngineId.OLLAMA)
+
+
+def environment(plan: Plan, options: LaunchOptions = OPTIONS) -> dict[str, str]:
+    return dict(ollama.launch_spec(plan, options, PROFILE).env)
+
+
+def fails(plan: Plan, options: LaunchOptions = OPTIONS) -> list[str]:
+    findings = ollama.check(plan, options, PROFILE, "script")
+    return [finding.id for finding in findings if finding.severity is Severity.FAIL]
+
+
+def rendered(plan: Plan, options: LaunchOptions = OPTIONS) -> ArtefactSet:
+    return render("ollama", "script", ollama.values(plan, options, PROFILE, "script"), shipped_templates())
+
+
+def text_of(plan: Plan, path: str, options: LaunchOptions = OPTIONS) -> str:
+    return next(artefact.text for artefact in rendered(plan, options).artefacts if artefact.path == path)
+
+
+def test_the_service_has_the_planned_context_slots_and_cache() -> None:
+    variables = environment(chosen(FLASH_OLLAMA, kv_cache_type="q8_0"))
+    assert variables["OLLAMA_CONTEXT_LENGTH"] == "65536"
+    assert variables["OLLAMA_NUM_PARALLEL"] == "2"
+    assert variables["OLLAMA_KV_CACHE_TYPE"] == "q8_0"
+    assert variables["OLLAMA_LOAD_TIMEOUT"] == "1076s"
+    assert "LLAMA_ARG_N_CPU_MOE" not in variables
+
+
+@pytest.mark.parametrize(("bind", "listens"), [("127.0.0.1", "127.0.0.1:11434"), ("::1", "[::1]:11434")])
+def test_the_address(bind: str, listens: str) -> None:
+    assert environment(FLASH_OLLAMA, replace(OPTIONS, bind=bind))["OLLAMA_HOST"] == listens
+
+
+def test_experts_in_host_memory_are_placed_through_the_environment_and_that_is_said() -> None:
+    plan = for_ollama(FLASH_OFFLOAD)
+    variables = environment(plan)
+    assert (variables["LLAMA_ARG_N_CPU_MOE"], variables["LLAMA_ARG_FIT"]) == ("43", "off")
+    assert "engine.ollama.placement-inherited" in [f.id for f in ollama.check(plan, OPTIONS, PROFILE, "script")]
+
+
+def test_layers_are_shared_out_as_planned() -> None:
+    layout = Layout(device_indices=(0, 1), host_expert_layers=40, device_layers=(34, 9))
+    assert environment(chosen(for_ollama(FLASH_OFFLOAD), layout=layout))["LLAMA_ARG_TENSOR_SPLIT"] == "34,10"
+
+
+def test_repacking_is_off_on_processors_with_amx() -> None:
+    assert environment(replace(FLASH_OLLAMA, host=host(cpu_features=("amx_tile",))))["LLAMA_ARG_REPACK"] == "off"
+    assert "LLAMA_ARG_REPACK" not in environment(FLASH_OLLAMA)
+
+
+@pytest.mark.parametrize(
+    ("version", "found"), [("0.32.5", ["engine.ollama.too-old"]), ("0.32.6", []), ("0.40.0-rc1", [])]
+)
+def test_versions_from_before_the_fixes_are_refused(version: str, found: list[str]) -> None:
+    assert fails(replace(FLASH_OLLAMA, engine_version=version)) == found
+
+
+def test_an_unreadable_version_is_a_warning() -> None:
+    findings = ollama.check(replace(FLASH_OLLAMA, engine_version="custom"), OPTIONS, PROFILE, "script")
+    assert ("engine.ollama.version-unknown", Severity.WARN) in [(f.id, f.severity) for f in findings]
+
+
+def test_what_ollama_cannot_do_is_refused() -> None:
+    assert fails(chosen(FLASH_OLLAMA, kv_cache_type="q5_1")) == ["engine.ollama.cache-type"]
+    assert fails(chosen(FLASH_OLLAMA, use_draft=True)) == ["engine.ollama.no-draft"]
+    assert fails(chosen(FLASH_OLLAMA, compute_api=ComputeApi.CANN)) == ["engine.ollama.no-cann"]
+    assert fails(FLASH_OLLAMA, replace(OPTIONS, api_key_file="/key")) == ["engine.ollama.no-keys"]
+    unlisted = chosen(FLASH_OLLAMA, checkpoint=replace(FLASH_OLLAMA.chosen.checkpoint, files=()))
+    assert fails(unlisted) == ["engine.ollama.files-unknown"]
+    with pytest.raises(UsageError, match="not known yet"):
+        rendered(unlisted)
+
+
+@pytest.mark.parametrize("name", ["a b", "../x", "-x", "x:y:z", "x?y", "é"])
+def test_names_that_ollama_would_not_take_are_refused(name: str) -> None:
+    assert fails(FLASH_OLLAMA, replace(OPTIONS, served_name=name)) == ["engine.ollama.model-name"]
+
+
+@pytest.mark.parametrize("name", ["v4", "me/v4-flash:q4_k", "V4.1_x"])
+def test_names_that_ollama_takes(name: str) -> None:
+    assert not fails(FLASH_OLLAMA, replace(OPTIONS, served_name=name))
+
+
+def test_the_modelfile_names_every_file_and_no_template() -> None:
+    lines = text_of(FLASH_OLLAMA, "Modelfile").splitlines()
+    assert [line for line in lines if line.startswith("FROM ")] == [
+        f"FROM {WEIGHTS_DIR}/{file.path}" for file in FLASH_OLLAMA.chosen.checkpoint.files
+    ]
+    assert "PARAMETER num_ctx 65536" in lines
+    assert "REQUIRES 0.32.6" in lines
+    assert not [line for line in lines if line.upper().startswith(("TEMPLATE", "SYSTEM"))]
+
+
+def test_only_linux_gets_service_settings() -> None:
+    assert "ollama.service.d/v4deploy.conf" in [a.path for a in rendered(FLASH_OLLAMA).artefacts]
+    mac = rendered(for_ollama(FLASH_M3_ULTRA)).artefacts
+    assert [a.path for a in mac] == ["Modelfile", "import-ollama.sh", "run-ollama.sh"]
+
+
+@pytest.mark.parametrize(
+    ("case", "plan"),
+    [("cpu", FLASH_OLLAMA), ("rtx-4090-offload", for_ollama(FLASH_OFFLOAD)), ("m3-ultra", for_ollama(FLASH_M3_ULTRA))],
+)
+def test_golden(case: str, plan: Plan) -> None:
+    assert_golden(rendered(plan), case)
+
+
+# The import script is run for real, against a server that speaks the four calls that it makes.
+
+
+@dataclass
+class FakeOllama:
+    """What the server was asked, and how it behaves: `last_line` is how the stream of create ends."""
+
+    version: str = "0.33.0"
+    last_line: str = '{"status":"success"}'
+    port: int = 0
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    uploads: int = 0
+    created: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Handler(BaseHTTPRequestHandler):
+    state: FakeOllama
+
+    def do_GET(self) -> None:
+        self.answer(200, json.dumps({"version": self.state.version}))
+
+    def do_HEAD(self) -> None:
+        self.answer(200 if self.digest in self.state.blobs else 404, "")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/api/create":
+            self.state.created.append(json.loads(body))
+            self.answer(200, '{"status":"parsing GGUF"}\n{"status":"writing manifest"}\n' + self.state.last_line + "\n")
+            return
+        self.state.uploads += 1
+        if self.digest != hashlib.sha256(body).hexdigest():
+            self.answer(400, '{"error":"digest mismatch"}')
+            return
+        self.state.blobs[self.digest] = body
+        self.answer(201, "")
+
+    @property
+    def digest(self) -> str:
+        return self.path.removeprefix("/api/blobs/sha256:")
+
+    def answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        pass
+
+
+@contextmanager
+def serving(state: FakeOllama) -> Iterator[FakeOllama]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"state": state}))
+    state.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+CONTENTS = (b"header only", b"weights " * 50_000, b"more")
+NEEDS = pytest.mark.skipif(
+    shutil.which("curl") is None or shutil.which("sha256sum") is None, reason="curl or sha256sum is not here"
+)
+
+
+@dataclass
+class Import:
+    """A directory of weights and the script that imports them."""
+
+    directory: Path
+    plan: Plan
+
+    def run(self, port: int, **variables: str) -> subprocess.CompletedProcess[str]:
+        options = LaunchOptions(weights_dir=str(self.directory / "my weights"), port=port)
+        write(rendered(self.plan, options), self.directory / "out")
+        environ = {"PATH": os.environ["PATH"], "OLLAMA_MODELS": str(self.directory), "http_proxy": "http://127.0.0.1:9"}
+        return subprocess.run(
+            [str(self.directory / "out" / "import-ollama.sh")],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environ | variables,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> Import:
+    files = gguf_files("UD-Q4_K_XL", "v4", len(CONTENTS))
+    for file, content in zip(files, CONTENTS, strict=True):
+        path = tmp_path / "my weights" / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    checkpoint = replace(FLASH_OLLAMA.chosen.checkpoint, files=files)
+    return Import(directory=tmp_path, plan=chosen(FLASH_OLLAMA, checkpoint=checkpoint))
+
+
+@NEEDS
+def test_imports_every_file_under_its_own_name(imported: Import) -> None:
+    with serving(FakeOllama()) as server:
+        done = imported.run(server.port)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(server.blobs.values()) == set(CONTENTS)
+    (request,) = server.created
+    assert request["files"] == {
+        f"v4-{number:05d}-of-00003.gguf": f"sha256:{hashlib.sha256(content).hexdigest()}"
+        for number, content in enumerate(CONTENTS, start=1)
+    }
+    assert request["model"] == "v4-flash-0731"
+    assert request["parameters"] == dict(ollama.parameters(imported.plan))
+    assert request["license"] == "MIT"
+    assert "writing manifest" in done.stdout
+
+
+@NEEDS
+def test_a_second_run_copies_nothing_again(imported: Import) -> None:
+    with serving(FakeOllama()) as server:
+        imported.run(server.port)
+        done = imported.run(server.port)
+    assert (done.returncode, server.uploads) == (0, len(CONTENTS))
+    assert done.stdout.count("already there") == len(CONTENTS)
+
+
+@NEEDS
+def test_a_digest_from_the_catalogue_is_used_and_a_damaged_file_is_found(imported: Import) -> None:
+    checkpoint = imported.plan.chosen.checkpoint
+    files = tuple(replace(file, sha256="0" * 64) for file in checkpoint.files)
+    damaged = Import(
+        directory=imported.directory, plan=chosen(imported.plan, checkpoint=replace(checkpoint, files=files))
+    )
+    with serving(FakeOllama()) as server:
+        done = damaged.run(server.port)
+    assert done.returncode == 1
+    assert "Ollama refused" in done.stderr
+    assert "digest mismatch" in done.stderr
+    assert not server.created
+
+
+@NEEDS
+@pytest.mark.parametrize(
+    ("last_line", "message"),
+    [
+        ('{"error":"exit status 1: unknown architecture"}', "could not make the model"),
+        ('{"status":"converting"}', "broke off before it was done"),
+    ],
+)
+def test_a_creation_that_does_not_succeed_is_an_error(imported: Import, last_line: str, message: str) -> None:
+    with serving(FakeOllama(last_line=last_line)) as server:
+        done = imported.run(server.port)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert last_line in done.stdout
+
+
+@NEEDS
+def test_an_old_ollama_is_refused_before_anything_is_copied(imported: Import) -> None:
+    with serving(FakeOllama(version="0.9.10")) as server:
+        done = imported.run(server.port)
+    assert done.returncode == 1
+    assert "Ollama 0.9.10 is too old" in done.stderr
+    assert server.uploads == 0
+
+
+@NEEDS
+def test_no_ollama_is_said_with_the_next_step(imported: Import) -> None:
+    with serving(FakeOllama()) as server:
+        port = server.port
+    done = imported.run(port)
+    assert done.returncode == 1
+    assert f"no Ollama answers at http://127.0.0.1:{port}" in done.stderr
+    assert "hint: start it" in done.stderr
+
+
+@NEEDS
+def test_a_missing_file_stops_it_before_anything_is_copied(imported: Import) -> None:
+    (imported.directory / "my weights" / "UD-Q4_K_XL" / "v4-00002-of-00003.gguf").unlink()
+    with serving(FakeOllama()) as server:
+        done = imported.run(server.port)
+    assert done.returncode == 1
+    assert "cannot read" in done.stderr
+    assert server.uploads == 0
+
+
+@NEEDS
+def test_too_little_space_stops_it_before_anything_is_copied(imported: Import) -> None:
+    tools = imported.directory / "tools"
+    tools.mkdir()
+    (tools / "df").write_text("#!/bin/sh\necho header\necho /dev/x 100 99 1 99% /\n")
+    (tools / "df").chmod(0o755)
+    with serving(FakeOllama()) as server:
+        done = imported.run(server.port, PATH=f"{tools}:{os.environ['PATH']}")
+    assert done.returncode == 1
+    assert "the import takes" in done.stderr
+    assert server.uploads == 0
+
+
+@NEEDS
+def test_nothing_is_left_in_the_temporary_directory(imported: Import) -> None:
+    temporary = imported.directory / "tmp"
+    temporary.mkdir()
+    with serving(FakeOllama()) as server:
+        assert imported.run(server.port, TMPDIR=str(temporary)).returncode == 0
+        assert imported.run(0, TMPDIR=str(temporary)).returncode == 1
+    assert not list(temporary.iterdir())
+
+
+def test_the_server_script_starts_ollama_with_the_planned_variables(tmp_path: Path) -> None:
+    (tmp_path / "ollama").write_text('#!/bin/sh\necho "$@"\nenv\n')
+    (tmp_path / "ollama").chmod(0o755)
+    script = text_of(FLASH_OLLAMA, "run-ollama.sh")
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env=environ)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "serve"
+    assert {f"{name}={value}" for name, value in environment(FLASH_OLLAMA).items()} <= set(lines)

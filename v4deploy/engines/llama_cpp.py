@@ -1,0 +1,93 @@
+"""llama.cpp: `llama-server` on a host, as a service, or in a container."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from v4deploy.domain.engine import EngineId, EngineProfile, LaunchOptions, LaunchSpec, ReadyCheck
+from v4deploy.domain.finding import Finding
+from v4deploy.domain.model import CheckpointFormat
+from v4deploy.domain.plan import Plan
+from v4deploy.engines import common
+from v4deploy.engines.llama_cpp_arguments import Surroundings, arguments, build_number, model_file
+from v4deploy.engines.llama_cpp_checks import plan_findings, target_findings, version_findings
+from v4deploy.engines.llama_cpp_targets import container_surroundings, container_values, service_values
+
+ID = EngineId.LLAMA_CPP
+
+STOP_TIMEOUT_SECONDS = 30.0
+
+
+def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
+    """What speaks against this plan on llama.cpp; see `engines/base.py`."""
+    options = _for_target(options, profile, target)
+    return (
+        *common.check_basics(plan, options, profile, (CheckpointFormat.GGUF,)),
+        *version_findings(plan, options, profile),
+        *plan_findings(plan),
+        *target_findings(plan, options, profile, target),
+    )
+
+
+def launch_spec(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> LaunchSpec:
+    """`llama-server` on this host; see `engines/base.py`."""
+    here = Surroundings(
+        weights_dir=options.weights_dir,
+        bind=options.bind,
+        port=common.port_of(options, profile),
+        api_key_file=options.api_key_file,
+    )
+    return LaunchSpec(
+        engine=ID,
+        argv=(options.executable or "llama-server", *arguments(plan, options, profile, here)),
+        env=common.visible_devices_env(plan),
+        bind=here.bind,
+        port=here.port,
+        served_name=common.served_name(plan, options),
+        ready=ReadyCheck(
+            health_path="/health",
+            completion_path="/v1/chat/completions",
+            timeout_seconds=float(common.load_timeout_seconds(plan)),
+        ),
+        stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
+    )
+
+
+def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> Mapping[str, object]:
+    """Values for templates/llama.cpp; see `engines/base.py`."""
+    options = _for_target(options, profile, target)
+    spec = launch_spec(plan, options, profile)
+    shared: dict[str, object] = {
+        "api_key_file": options.api_key_file or "",
+        "argv": spec.argv,
+        "bind": spec.bind,
+        "compute_api": plan.chosen.compute_api.value,
+        "env": dict(spec.env),
+        "facts": common.facts(plan, profile, options),
+        "health_url": f"http://{common.reachable(spec.bind)}:{spec.port}/health",
+        "load_timeout_seconds": common.load_timeout_seconds(plan),
+        "model_file": model_file(plan, options.weights_dir),
+        "port": spec.port,
+        "served_name": spec.served_name,
+        "stop_timeout_seconds": int(STOP_TIMEOUT_SECONDS),
+        "unit_name": "llama-server-" + re.sub(r"[^a-z0-9_-]+", "-", plan.release.id.lower()),
+        "weights_dir": options.weights_dir,
+    }
+    if target == "systemd":
+        # systemd hands the key over as a credential, under a path that only exists while the service runs.
+        keyless = launch_spec(plan, replace(options, api_key_file=None), profile)
+        return shared | service_values(plan, options, keyless.argv)
+    if target == "compose":
+        inside = arguments(plan, options, profile, container_surroundings(options, profile))
+        return shared | container_values(plan, options, profile) | {"argv": inside}
+    return shared
+
+
+def _for_target(options: LaunchOptions, profile: EngineProfile, target: str) -> LaunchOptions:
+    """A container brings its own build: the one asked for, else the profile's, never the one found on the host."""
+    if target != "compose":
+        return options
+    asked = build_number(options.engine_version) if options.engine_version else None
+    return replace(options, engine_version=asked or profile.version)

@@ -1,0 +1,120 @@
+"""A plan as arguments and variables of `vllm serve` with the vLLM-Ascend plugin, by chip family and recipe."""
+
+from __future__ import annotations
+
+from v4deploy.domain.engine import EngineProfile, LaunchOptions
+from v4deploy.domain.errors import UsageError
+from v4deploy.domain.model import DraftKind
+from v4deploy.domain.plan import Plan
+from v4deploy.engines.common import engine_version, port_of, served_name, visible_devices_env
+from v4deploy.engines.mindie_recipes import ENVIRONMENT, AscendFamily, Recipe, family_of, recipe_of
+from v4deploy.engines.vllm_arguments import FAMILIES as MODEL_FAMILIES
+from v4deploy.engines.vllm_arguments import OFFLINE_ENV, SHUTDOWN_SECONDS, ready_timeout_seconds, sequences_per_rank
+from v4deploy.engines.vllm_flags import Arguments, split_by_version
+from v4deploy.engines.vllm_support import device_architectures
+
+NPU_MEMORY_UTILIZATION = 0.9
+"""Of every one-server recipe of V4-Flash (vLLM-Ascend tutorials of 2026-08)."""
+
+
+def plan_family(plan: Plan) -> AscendFamily | None:
+    """The family of all the plan's devices; None where they are of several, or of one without a recipe."""
+    architectures = device_architectures(plan)
+    return family_of(architectures[0]) if len(architectures) == 1 else None
+
+
+def plan_recipe(plan: Plan) -> Recipe | None:
+    """The recipe for the plan's model and family; None where nothing is documented for one server."""
+    family = plan_family(plan)
+    draft = plan.release.draft
+    if family is None:
+        return None
+    return recipe_of(family.arch, plan.chosen.checkpoint.model, None if draft is None else draft.kind)
+
+
+def engine_arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tuple[Arguments, tuple[str, ...]]:
+    """The arguments that this version knows, and the flags that it does not and that were left out.
+
+    Raises:
+        UsageError: no recipe covers the plan, or its draft has no length; `check` says so beforehand.
+    """
+    family, recipe = _covered(plan)
+    chosen, layout = plan.chosen, plan.chosen.layout
+    parser = MODEL_FAMILIES[plan.gguf_arch].parser
+    values: dict[str, object] = {
+        "model": options.weights_dir,
+        "served-model-name": served_name(plan, options),
+        "host": options.bind,
+        "port": port_of(options, profile),
+        "data-parallel-size": layout.data_parallel,
+        "tensor-parallel-size": layout.tensor_parallel,
+    }
+    if layout.pipeline_parallel > 1:
+        values["pipeline-parallel-size"] = layout.pipeline_parallel
+    if layout.expert_parallel:
+        values["enable-expert-parallel"] = True
+    if family.quantized_weights:
+        values["quantization"] = "ascend"
+    values |= {
+        "max-model-len": chosen.context_tokens,
+        "max-num-seqs": sequences_per_rank(plan),
+        "max-num-batched-tokens": chosen.batch_tokens,
+        "gpu-memory-utilization": NPU_MEMORY_UTILIZATION,
+        "block-size": recipe.block_tokens,
+        "tokenizer-mode": parser,
+        "tool-call-parser": parser,
+        "enable-auto-tool-choice": True,
+        "reasoning-parser": parser,
+        "compilation-config": {"cudagraph_mode": "FULL_DECODE_ONLY"},
+        **recipe.arguments,
+        **_speculation(plan, recipe),
+        "shutdown-timeout": SHUTDOWN_SECONDS,
+    }
+    return split_by_version(values, profile, engine_version(plan, options))
+
+
+def environment(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Variables of the recipe; offline, silent, patient; and only the plan's devices.
+
+    Raises:
+        UsageError: no recipe covers the plan.
+    """
+    family, recipe = _covered(plan)
+    return (
+        *OFFLINE_ENV,
+        # A load that takes longer than the engine's own limit of 600 s would be declared dead while it still reads.
+        ("VLLM_ENGINE_READY_TIMEOUT_S", str(ready_timeout_seconds(plan))),
+        *(ENVIRONMENT if family.quantized_weights else ()),
+        ("HCCL_BUFFSIZE", str(recipe.hccl_buffer_mib)),
+        *recipe.environment,
+        *visible_devices_env(plan),
+    )
+
+
+def lacks_draft_length(plan: Plan) -> bool:
+    """Whether the plan drafts with DSpark and nobody knows how many tokens; vLLM-Ascend always wants the number."""
+    draft = plan.release.draft
+    return plan.chosen.use_draft and draft is not None and draft.kind is DraftKind.DSPARK and draft.block_tokens is None
+
+
+def _covered(plan: Plan) -> tuple[AscendFamily, Recipe]:
+    family, recipe = plan_family(plan), plan_recipe(plan)
+    if family is None or recipe is None or plan.gguf_arch not in MODEL_FAMILIES:
+        raise UsageError(
+            f"no recipe for {plan.release.name} on one server with these devices is known",
+            hint="plan again without `--engine mindie`",
+        )
+    return family, recipe
+
+
+def _speculation(plan: Plan, recipe: Recipe) -> dict[str, object]:
+    draft = plan.release.draft
+    if not plan.chosen.use_draft or draft is None:
+        return {}
+    if recipe.draft is not draft.kind or lacks_draft_length(plan):
+        raise UsageError(
+            f"no recipe says how to draft with {plan.release.name} on these devices",
+            hint="plan without drafting",
+        )
+    length = {} if draft.kind is DraftKind.MTP else {"num_speculative_tokens": draft.block_tokens}
+    return {"speculative-config": {**recipe.draft_config, **length}}

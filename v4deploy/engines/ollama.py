@@ -1,0 +1,256 @@
+"""Ollama: the service's environment, a Modelfile, and the import of split files through its blob and create API."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+
+from v4deploy.domain.engine import EngineId, EngineProfile, LaunchOptions, LaunchSpec, ReadyCheck
+from v4deploy.domain.errors import UsageError
+from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.hardware import ComputeApi, OperatingSystem
+from v4deploy.domain.model import CheckpointFormat
+from v4deploy.domain.plan import Plan
+from v4deploy.domain.versions import is_older
+from v4deploy.engines import common
+from v4deploy.engines.gguf_files import has_amx, main_shards, tensor_split
+
+ID = EngineId.OLLAMA
+
+SOUND_VERSION = "0.32.6"
+"""The first Ollama whose llama.cpp (b10242, 2026-08-04) has V4's cache fixes and the template of the dated releases."""
+
+CACHE_TYPES = ("f16", "q8_0", "q4_0")
+"""What OLLAMA_KV_CACHE_TYPE takes (ollama/ollama at 2026-08-21); it sets keys and values alike, as V4 needs."""
+
+SPACE_FACTOR = 2
+"""Free space that an import takes, in model sizes: a copy of every shard, then the merged file."""
+
+STOP_TIMEOUT_SECONDS = 30.0
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*(:[\w.-]+)?", re.ASCII)
+
+
+def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
+    """What speaks against this plan on Ollama; see `engines/base.py`."""
+    del target  # there is one, and it works wherever Ollama does
+    return (
+        *common.check_basics(plan, options, profile, (CheckpointFormat.GGUF,)),
+        *_version_findings(plan, options, profile),
+        *_option_findings(plan, options),
+        *_plan_findings(plan),
+    )
+
+
+def launch_spec(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> LaunchSpec:
+    """`ollama serve`. The model has to be imported before it can answer; see `engines/base.py`."""
+    return LaunchSpec(
+        engine=ID,
+        argv=(options.executable or "ollama", "serve"),
+        env=environment(plan, options, profile),
+        bind=options.bind,
+        port=common.port_of(options, profile),
+        served_name=common.served_name(plan, options),
+        ready=ReadyCheck(
+            health_path="/api/version",
+            completion_path="/v1/chat/completions",
+            timeout_seconds=float(common.load_timeout_seconds(plan)),
+        ),
+        stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
+    )
+
+
+def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> Mapping[str, object]:
+    """Values for templates/ollama; see `engines/base.py`."""
+    del target
+    spec = launch_spec(plan, options, profile)
+    return {
+        "argv": spec.argv,
+        "env": dict(spec.env),
+        "facts": common.facts(plan, profile, options),
+        "is_linux": plan.host.os is OperatingSystem.LINUX,
+        # DeepSeek publishes all V4 weights under this licence.
+        "license": "MIT",
+        "minimum_version": _required_version(plan, profile),
+        "model_name": spec.served_name,
+        "parameters": parameters(plan),
+        "port": spec.port,
+        "shards": _shards(plan, options),
+        "space_factor": SPACE_FACTOR,
+        "url": f"http://{common.reachable(spec.bind)}:{spec.port}",
+        "weights_dir": options.weights_dir,
+    }
+
+
+def parameters(plan: Plan) -> Mapping[str, int]:
+    """Parameters stored with the model. DeepSeek recommends temperature 1 and top-p 1."""
+    return {
+        "num_ctx": plan.chosen.context_tokens,
+        "num_batch": plan.chosen.batch_tokens,
+        "temperature": 1,
+        "top_p": 1,
+        "top_k": 0,
+        "min_p": 0,
+    }
+
+
+def environment(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tuple[tuple[str, str], ...]:
+    """Variables of the service. Its llama-server inherits them all, which is the only way to place experts."""
+    chosen = plan.chosen
+    bind = f"[{options.bind}]" if ":" in options.bind else options.bind
+    variables = [
+        ("OLLAMA_HOST", f"{bind}:{common.port_of(options, profile)}"),
+        ("OLLAMA_CONTEXT_LENGTH", str(chosen.context_tokens)),
+        ("OLLAMA_NUM_PARALLEL", str(chosen.concurrency)),
+        ("OLLAMA_MAX_LOADED_MODELS", "1"),
+        # Unloading after five idle minutes, the default, would read the whole model again for the next request.
+        ("OLLAMA_KEEP_ALIVE", "-1"),
+        ("OLLAMA_LOAD_TIMEOUT", f"{common.load_timeout_seconds(plan)}s"),
+        # The plan's compute buffers are those with flash attention; without it they grow tenfold.
+        ("OLLAMA_FLASH_ATTENTION", "1"),
+        ("OLLAMA_KV_CACHE_TYPE", chosen.kv_cache_type),
+        # The library's own V4 entries are served from a cloud; a mistyped name must not end there.
+        ("OLLAMA_NO_CLOUD", "1"),
+        *common.visible_devices_env(plan),
+    ]
+    if chosen.layout.host_expert_layers:
+        variables += [
+            ("LLAMA_ARG_FIT", "off"),
+            ("LLAMA_ARG_N_GPU_LAYERS", "all"),
+            ("LLAMA_ARG_N_CPU_MOE", str(chosen.layout.host_expert_layers)),
+        ]
+        if len(chosen.layout.device_layers) > 1:
+            variables.append(("LLAMA_ARG_TENSOR_SPLIT", tensor_split(chosen.layout.device_layers)))
+    if has_amx(plan.host):
+        # Builds for such processors abort on V4's quantised attn_output_a while repacking (seen with b11434).
+        variables.append(("LLAMA_ARG_REPACK", "off"))
+    return tuple(variables)
+
+
+def _shards(plan: Plan, options: LaunchOptions) -> list[dict[str, str]]:
+    """Path, name and (where the catalogue knows it, else empty) SHA-256 of every split file, in order."""
+    shards = main_shards(plan.chosen.checkpoint)
+    if not shards:
+        raise UsageError(
+            f"the file names of {plan.chosen.checkpoint.id} are not known yet",
+            hint=f"fetch them first: `v4deploy pull {plan.release.id} --quant {plan.chosen.checkpoint.quant}`",
+        )
+    return [
+        {
+            "path": posixpath.join(options.weights_dir, shard.path),
+            "name": posixpath.basename(shard.path),
+            "sha256": shard.sha256 or "",
+        }
+        for shard in shards
+    ]
+
+
+def _required_version(plan: Plan, profile: EngineProfile) -> str:
+    minimum = common.minimum_version(plan, profile)
+    return SOUND_VERSION if is_older(minimum, SOUND_VERSION) else minimum
+
+
+def _version_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tuple[Finding, ...]:
+    version = common.engine_version(plan, options)
+    minimum = _required_version(plan, profile)
+    try:
+        old = is_older(version, minimum)
+    except ValueError:
+        return (
+            _finding(
+                "version-unknown",
+                Severity.WARN,
+                f"`{version}` tells no version of Ollama; {minimum} or newer is needed",
+                fix="`ollama --version`",
+            ),
+        )
+    return (common.too_old(plan, profile, version, minimum),) if old else ()
+
+
+def _option_findings(plan: Plan, options: LaunchOptions) -> tuple[Finding, ...]:
+    findings = []
+    if options.api_key_file is not None:
+        findings.append(
+            _finding(
+                "no-keys",
+                Severity.FAIL,
+                "Ollama has no API keys",
+                fix="leave `--api-key-file` out and put a proxy that asks for a key in front",
+            )
+        )
+    name = common.served_name(plan, options)
+    if not _MODEL_NAME.fullmatch(name):
+        findings.append(
+            _finding(
+                "model-name",
+                Severity.FAIL,
+                f"`{name}` is not a model name for Ollama: letters, digits, `.`, `_`, `-`, `/` and one `:tag`",
+                fix="give another name with `--served-name`",
+            )
+        )
+    return tuple(findings)
+
+
+def _plan_findings(plan: Plan) -> tuple[Finding, ...]:
+    chosen = plan.chosen
+    pull = f"`v4deploy pull {plan.release.id} --quant {chosen.checkpoint.quant}`"
+    refusals = (
+        (
+            chosen.kv_cache_type not in CACHE_TYPES,
+            "cache-type",
+            f"Ollama has no {chosen.kv_cache_type} KV cache",
+            f"plan with one of: {', '.join(CACHE_TYPES)}",
+        ),
+        (chosen.use_draft, "no-draft", "v4deploy starts no drafting in Ollama", "plan without drafting"),
+        (
+            not main_shards(chosen.checkpoint),
+            "files-unknown",
+            f"the file names of {chosen.checkpoint.id} are not known yet",
+            pull,
+        ),
+        (
+            chosen.compute_api is ComputeApi.CANN,
+            "no-cann",
+            "Ollama does not run on Ascend",
+            "plan with `--engine mindie`",
+        ),
+    )
+    found = tuple(_finding(word, Severity.FAIL, summary, fix=fix) for holds, word, summary, fix in refusals if holds)
+    return (*found, *_remarks(plan))
+
+
+def _remarks(plan: Plan) -> tuple[Finding, ...]:
+    layout = plan.chosen.layout
+    if not layout.device_indices:
+        return (
+            _finding(
+                "no-mapping",
+                Severity.INFO,
+                "on a machine without GPU Ollama reads the whole model into memory instead of mapping the file",
+                why="pages that are not needed cannot be dropped again",
+            ),
+        )
+    if not layout.host_expert_layers:
+        return ()
+    return (
+        _finding(
+            "placement-inherited",
+            Severity.WARN,
+            f"Ollama has no option for experts in host memory; the {layout.host_expert_layers} layers are passed "
+            "to its llama-server through the environment",
+            why="that it arrives was read from Ollama's code of August 2026, not tried",
+            fix="llama.cpp itself takes the placement as an option: `--engine llama.cpp`",
+        ),
+    )
+
+
+def _finding(word: str, severity: Severity, summary: str, *, why: str | None = None, fix: str | None = None) -> Finding:
+    return Finding(
+        id=f"engine.ollama.{word}",
+        severity=severity,
+        summary=summary,
+        evidence=(Evidence(source="ollama/ollama, v0.33.0-rc2"),),
+        why=why,
+        fix=fix,
+    )

@@ -1,0 +1,139 @@
+"""vLLM: judges a plan, and writes it as the YAML file that `vllm serve --config FILE` reads, or as a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from v4deploy.domain.engine import EngineId, EngineProfile, LaunchOptions, LaunchSpec, ReadyCheck
+from v4deploy.domain.finding import Finding
+from v4deploy.domain.hardware import ComputeApi
+from v4deploy.domain.model import CheckpointFormat
+from v4deploy.domain.plan import Plan
+from v4deploy.engines.common import (
+    check_basics,
+    device_numbers,
+    engine_version,
+    facts,
+    image_of,
+    port_of,
+    served_name,
+    visible_devices_env,
+)
+from v4deploy.engines.vllm_arguments import (
+    OFFLINE_ENV,
+    arguments,
+    check_address,
+    ready_timeout_seconds,
+    stop_timeout_seconds,
+)
+from v4deploy.engines.vllm_checks import COMPOSE, own_findings
+from v4deploy.engines.vllm_flags import Arguments, as_argv, split_by_version
+from v4deploy.engines.vllm_support import is_unsupported, support_findings
+
+ID = EngineId.VLLM
+
+CONTAINER_WEIGHTS_DIR = "/weights"
+CONTAINER_PORT = 8000
+CONTAINER_CACHE_DIR = "/cache"
+
+ROCM_ENV = (("VLLM_ROCM_USE_AITER", "1"),)
+ROCM_V41_ENV = (
+    ("VLLM_ROCM_USE_AITER_MOE", "1"),
+    ("VLLM_USE_BREAKABLE_CUDAGRAPH", "1"),
+    ("AITER_TRITON_LOG_LEVEL", "ERROR"),
+)
+
+
+def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
+    """What speaks against this plan on vLLM. A finding of severity FAIL refuses it."""
+    basics = check_basics(plan, options, profile, (CheckpointFormat.SAFETENSORS,))
+    support = support_findings(plan, profile, engine_version(plan, options))
+    if is_unsupported(support):
+        return (*basics, *support)
+    return (*basics, *support, *own_findings(plan, options, profile, target))
+
+
+def launch_spec(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> LaunchSpec:
+    """`vllm serve` with plain arguments. The key is no part of it: vLLM reads it from VLLM_API_KEY.
+
+    Raises:
+        UsageError: the model family is unknown, or its draft has no length; `check` says so beforehand.
+    """
+    known = _known_arguments(plan, options, profile)
+    argv = as_argv({name: value for name, value in known.items() if name != "model"})
+    return LaunchSpec(
+        engine=ID,
+        argv=(options.executable or "vllm", "serve", options.weights_dir, *argv),
+        env=environment(plan),
+        bind=options.bind,
+        port=port_of(options, profile),
+        served_name=served_name(plan, options),
+        ready=ReadyCheck(
+            health_path="/health",
+            completion_path="/v1/chat/completions",
+            timeout_seconds=ready_timeout_seconds(plan),
+        ),
+        stop_timeout_seconds=stop_timeout_seconds(),
+    )
+
+
+def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> Mapping[str, object]:
+    """What the templates may name.
+
+    Raises:
+        UsageError: as for `launch_spec`.
+    """
+    spec = launch_spec(plan, options, profile)
+    # Inside a container every address is its own; who may come in is decided where the port is published.
+    inside = replace(options, weights_dir=CONTAINER_WEIGHTS_DIR, bind="0.0.0.0", port=CONTAINER_PORT)  # noqa: S104
+    config = _known_arguments(plan, inside if target == COMPOSE else options, profile)
+    return {
+        "facts": facts(plan, profile, options),
+        "argv": spec.argv,
+        "env": dict(spec.env),
+        "container_env": _container_env(plan),
+        "config": dict(config),
+        "executable": options.executable or "vllm",
+        "weights_dir": options.weights_dir,
+        "container_weights_dir": CONTAINER_WEIGHTS_DIR,
+        "container_cache_dir": CONTAINER_CACHE_DIR,
+        "container_port": CONTAINER_PORT,
+        "bind": spec.bind,
+        "check_address": check_address(spec.bind),
+        "port": spec.port,
+        "served_name": spec.served_name,
+        "api_key_file": options.api_key_file or "",
+        "image": image_of(plan, options, profile) or "",
+        "cuda": plan.chosen.compute_api is ComputeApi.CUDA,
+        "rocm": plan.chosen.compute_api is ComputeApi.ROCM,
+        "device_numbers": [str(number) for number in device_numbers(plan) or ()],
+        "start_period_seconds": ready_timeout_seconds(plan),
+        "stop_timeout_seconds": stop_timeout_seconds(),
+    }
+
+
+def environment(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Variables for the engine: offline, silent, patient, and only the plan's devices."""
+    rocm: tuple[tuple[str, str], ...] = ()
+    if plan.chosen.compute_api is ComputeApi.ROCM:
+        rocm = ROCM_ENV + (ROCM_V41_ENV if plan.gguf_arch == "deepseek41" else ())
+    timeout = ("VLLM_ENGINE_READY_TIMEOUT_S", str(ready_timeout_seconds(plan)))
+    return (*OFFLINE_ENV, timeout, *rocm, *visible_devices_env(plan))
+
+
+def _known_arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> Arguments:
+    known, _ = split_by_version(arguments(plan, options, profile), profile, engine_version(plan, options))
+    return known
+
+
+def _container_env(plan: Plan) -> dict[str, str]:
+    """As on the host, but devices are chosen by the reservation (CUDA), and compiled kernels go to a volume."""
+    hidden = visible_devices_env(plan) if plan.chosen.compute_api is ComputeApi.CUDA else ()
+    host_only = {name for name, _ in hidden}
+    caches = {
+        "VLLM_CACHE_ROOT": f"{CONTAINER_CACHE_DIR}/vllm",
+        "CUDA_CACHE_PATH": f"{CONTAINER_CACHE_DIR}/cuda",
+        "FLASHINFER_WORKSPACE_BASE": CONTAINER_CACHE_DIR,
+    }
+    return {name: value for name, value in environment(plan) if name not in host_only} | caches

@@ -1,0 +1,247 @@
+"""A plan as arguments of `vllm serve`, for the version and the devices of the plan. Nothing else is emitted.
+
+Sources, read on 2026-11-22: wheels of vLLM 0.20.2 to 0.33.0 (flags, choices, defaults), and the recipes of
+vllm-project/recipes of 2026-08-21 to 2026-09-15 (settings by model and device).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from v4deploy.domain.engine import EngineProfile, LaunchOptions
+from v4deploy.domain.errors import UsageError
+from v4deploy.domain.hardware import HOST_POOL_ID
+from v4deploy.domain.model import DraftKind
+from v4deploy.domain.plan import FootprintPart, Plan
+from v4deploy.domain.versions import is_older
+from v4deploy.engines.common import engine_version, knows_flag, load_timeout_seconds, port_of, served_name
+from v4deploy.engines.vllm_flags import Arguments
+from v4deploy.engines.vllm_support import device_architectures
+
+GPU_MEMORY_UTILIZATION = 0.92
+"""vLLM's own default (wheels 0.20.2 to 0.33.0), written down so that a later default cannot change the arithmetic."""
+
+SHUTDOWN_SECONDS = 30
+"""Running requests may end within this time after SIGTERM; vLLM's default of 0 aborts them."""
+
+DEFAULT_DRAFT_BLOCK_SINCE = "0.32.0"
+"""From here on vLLM takes the checkpoint's own DSpark block size when no number is given."""
+
+MTP_TOKENS = 1
+"""Tokens that an MTP head drafts; the Hopper recipe of V4-Flash."""
+
+
+MINIMUM_READY_TIMEOUT_SECONDS = 3600
+"""vLLM gives up on its own engine after 600 s; the recipes of V4-Pro and V4.1 raise that to an hour."""
+
+OFFLINE_ENV = (
+    # The weights are on the disk and verified: nothing may be fetched or reported at the start.
+    ("HF_HUB_OFFLINE", "1"),
+    ("TRANSFORMERS_OFFLINE", "1"),
+    ("VLLM_NO_USAGE_STATS", "1"),
+    ("VLLM_DO_NOT_TRACK", "1"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFamily:
+    """What depends on the model's architecture alone.
+
+    Attributes:
+        parser: name of its tool call and reasoning parsers.
+        block_tokens: KV page size to ask for; None where the kernels differ by device and vLLM chooses (64 or 128).
+    """
+
+    parser: str
+    block_tokens: int | None
+
+
+FAMILIES: Mapping[str, ModelFamily] = {
+    "deepseek4": ModelFamily(parser="deepseek_v4", block_tokens=256),
+    "deepseek41": ModelFamily(parser="deepseek_v41", block_tokens=None),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSettings:
+    """Settings that recipes give for a model family on some architectures.
+
+    Attributes:
+        expert_parallel_native: arguments that only hold with expert parallelism and the native FP4 and FP8 weights.
+    """
+
+    gguf_arch: str
+    architectures: frozenset[str]
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    expert_parallel_native: Mapping[str, object] = field(default_factory=dict)
+
+
+DEVICE_SETTINGS = (
+    DeviceSettings(
+        gguf_arch="deepseek4",
+        architectures=frozenset({"sm_100", "sm_103"}),
+        arguments={
+            # One switch in two spellings: 0.28 renamed it and 0.30 refuses the old name; the version decides below.
+            "attention-config": {"indexer_kv_dtype": "mxfp4", "use_fp4_indexer_cache": True},
+            "compilation-config": {"cudagraph_mode": "FULL_AND_PIECEWISE", "custom_ops": ["all"]},
+        },
+        expert_parallel_native={"moe-backend": "deep_gemm_mega_moe"},
+    ),
+    DeviceSettings(
+        gguf_arch="deepseek4",
+        architectures=frozenset({"sm_90"}),
+        arguments={
+            "compilation-config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"},
+            "no-enable-flashinfer-autotune": True,
+        },
+    ),
+    DeviceSettings(
+        gguf_arch="deepseek4",
+        architectures=frozenset({"gfx950"}),
+        arguments={"compilation-config": {"mode": 3, "cudagraph_mode": "FULL_DECODE_ONLY"}},
+    ),
+    DeviceSettings(gguf_arch="deepseek41", architectures=frozenset({"gfx950"}), arguments={"moe-backend": "aiter"}),
+)
+
+
+def arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> Arguments:
+    """Everything that the plan decides, before it is cut down to what the version knows.
+
+    Raises:
+        UsageError: the model is of an architecture that this module has no parsers for, or its draft has no length.
+    """
+    chosen, layout, family = plan.chosen, plan.chosen.layout, family_of(plan)
+    values: dict[str, object] = {
+        "model": options.weights_dir,
+        "served-model-name": served_name(plan, options),
+        "host": options.bind,
+        "port": port_of(options, profile),
+        "tensor-parallel-size": layout.tensor_parallel,
+    }
+    if layout.data_parallel > 1:
+        values["data-parallel-size"] = layout.data_parallel
+    if layout.pipeline_parallel > 1:
+        values["pipeline-parallel-size"] = layout.pipeline_parallel
+    if layout.expert_parallel:
+        values["enable-expert-parallel"] = True
+    values |= {
+        "max-model-len": chosen.context_tokens,
+        "max-num-seqs": sequences_per_rank(plan),
+        "max-num-batched-tokens": chosen.batch_tokens,
+        "gpu-memory-utilization": GPU_MEMORY_UTILIZATION,
+        # Before 0.30 vLLM stopped with an AssertionError where V4 was left on `auto`.
+        "kv-cache-dtype": chosen.kv_cache_type,
+    }
+    if family.block_tokens is not None:
+        values["block-size"] = family.block_tokens
+    values |= {
+        "tool-call-parser": family.parser,
+        "enable-auto-tool-choice": True,
+        "reasoning-parser": family.parser,
+    }
+    values |= _device_arguments(plan, profile, engine_version(plan, options))
+    values |= _engram(plan) | _speculation(plan, engine_version(plan, options))
+    return values | {"shutdown-timeout": SHUTDOWN_SECONDS}
+
+
+def family_of(plan: Plan) -> ModelFamily:
+    """The plan's model family.
+
+    Raises:
+        UsageError: no such family.
+    """
+    family = FAMILIES.get(plan.gguf_arch)
+    if family is None:
+        raise UsageError(
+            f"no parsers are known for the architecture `{plan.gguf_arch}` of {plan.release.name}",
+            hint="update v4deploy, or start vLLM by hand",
+        )
+    return family
+
+
+def sequences_per_rank(plan: Plan) -> int:
+    """Sequences that each data parallel rank takes: vLLM counts `max-num-seqs` by rank, the plan by server."""
+    return math.ceil(plan.chosen.concurrency / plan.chosen.layout.data_parallel)
+
+
+def ready_timeout_seconds(plan: Plan) -> int:
+    """From the start to the first answer; vLLM is told the same, so that it does not give up before we do."""
+    return max(MINIMUM_READY_TIMEOUT_SECONDS, load_timeout_seconds(plan))
+
+
+def stop_timeout_seconds() -> int:
+    """Longer than vLLM's own draining time, or the kill would cut off the answers that it still lets finish."""
+    return 2 * SHUTDOWN_SECONDS
+
+
+def check_address(bind: str) -> str:
+    """The address, as it stands in a URL, under which this machine reaches a server that listens on `bind`."""
+    if bind in {"0.0.0.0", "::"}:  # noqa: S104
+        return "127.0.0.1"
+    return f"[{bind}]" if ":" in bind else bind
+
+
+def needs_draft_length(plan: Plan, version: str) -> bool:
+    """Whether the plan drafts with DSpark, the block size is unknown, and this vLLM does not find it out itself."""
+    draft = plan.release.draft
+    return (
+        plan.chosen.use_draft
+        and draft is not None
+        and draft.kind is DraftKind.DSPARK
+        and draft.block_tokens is None
+        and is_older(version, DEFAULT_DRAFT_BLOCK_SINCE)
+    )
+
+
+def _device_arguments(plan: Plan, profile: EngineProfile, version: str) -> dict[str, object]:
+    architectures = set(device_architectures(plan))
+    values: dict[str, object] = {}
+    for settings in DEVICE_SETTINGS:
+        if settings.gguf_arch != plan.gguf_arch or not architectures or not architectures <= settings.architectures:
+            continue
+        values |= settings.arguments
+        if plan.chosen.layout.expert_parallel and _has_fp4_experts(plan):
+            values |= settings.expert_parallel_native
+    return {name: _current_spelling(name, value, profile, version) for name, value in values.items()}
+
+
+def _has_fp4_experts(plan: Plan) -> bool:
+    """Native weights, but not of a base model: those have FP8 experts, and no draft stages by which they are told."""
+    return plan.chosen.checkpoint.quant == "native" and plan.release.draft is not None
+
+
+def _current_spelling(name: str, value: object, profile: EngineProfile, version: str) -> object:
+    """Of a switch with an old and a new key the one that this version knows; the new one where it knows both."""
+    if not isinstance(value, Mapping):
+        return value
+    known = {key: item for key, item in value.items() if knows_flag(profile, f"--{name}.{key}", version)}
+    if "indexer_kv_dtype" in known:
+        known.pop("use_fp4_indexer_cache", None)
+    return known
+
+
+def _engram(plan: Plan) -> dict[str, object]:
+    """Where V4.1's n-gram tables go: host memory, vLLM's default, unless the plan counted all weights on devices."""
+    if not plan.chosen.checkpoint.offloadable_bytes:
+        return {}
+    weight_pools = {row.pool_id for row in plan.footprint if row.part is FootprintPart.WEIGHTS}
+    on_devices = bool(weight_pools) and HOST_POOL_ID not in weight_pools
+    return {"engram-config": {"cpu_offload": not on_devices}}
+
+
+def _speculation(plan: Plan, version: str) -> dict[str, object]:
+    draft = plan.release.draft
+    if not plan.chosen.use_draft or draft is None:
+        return {}
+    if draft.kind is DraftKind.MTP:
+        return {"speculative-config": {"method": "mtp", "num_speculative_tokens": MTP_TOKENS}}
+    if needs_draft_length(plan, version):
+        raise UsageError(
+            f"the DSpark block size of {plan.release.name} is not known, and vLLM {version} does not find it out",
+            hint=f"use vLLM {DEFAULT_DRAFT_BLOCK_SINCE} or newer, or plan without drafting",
+        )
+    # Another number than the block size loses most of the accepted tokens (reported: 4.4 % against 34.7 %).
+    length = {} if draft.block_tokens is None else {"num_speculative_tokens": draft.block_tokens}
+    return {"speculative-config": {"method": "dspark", **length}}

@@ -1,0 +1,184 @@
+"""What speaks against a plan on vLLM, beyond what every engine of its family is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from v4deploy.domain.engine import EngineProfile, LaunchOptions
+from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.model import DraftKind
+from v4deploy.domain.plan import Plan
+from v4deploy.domain.versions import is_older
+from v4deploy.engines.common import engine_version, image_of
+from v4deploy.engines.vllm_arguments import DEFAULT_DRAFT_BLOCK_SINCE, FAMILIES, arguments, needs_draft_length
+from v4deploy.engines.vllm_flags import split_by_version
+from v4deploy.engines.vllm_support import device_architectures, is_readable_version
+
+COMPOSE = "compose"
+
+KV_CACHE_TYPES = ("fp8", "auto")
+"""What V4's attention kernels are known to take; `auto` means fp8 from 0.30 on and fails before."""
+AUTO_KV_CACHE_SINCE = "0.30.0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownBad:
+    """A combination that users reported as broken. `version` None means every version so far."""
+
+    architectures: frozenset[str]
+    version: str | None
+    with_dspark: bool
+    what: str
+    fix: str
+    source: str
+
+
+KNOWN_BAD = (
+    KnownBad(
+        architectures=frozenset({"sm_90"}),
+        version="0.27.0",
+        with_dspark=True,
+        what="vLLM 0.27.0 was reported to crash with DSpark drafting on these devices",
+        fix="use another version",
+        source="vllm-project/vllm#52065",
+    ),
+    KnownBad(
+        architectures=frozenset({"sm_103"}),
+        version="0.23.0",
+        with_dspark=False,
+        what="vLLM 0.23.0 was reported to fail at its first kernel on these devices",
+        fix="use another version",
+        source="vllm-project/vllm#46796",
+    ),
+    KnownBad(
+        architectures=frozenset({"sm_120", "sm_121"}),
+        version=None,
+        with_dspark=True,
+        what="DSpark drafting was reported not to start on these devices where FlashInfer lacks their kernels",
+        fix="plan without drafting if the engine stops with a FlashInfer error",
+        source="vllm-project/vllm#49418",
+    ),
+)
+
+
+def own_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
+    """Findings about model family, cache type, drafting, known defects, flags, key and image."""
+    version = engine_version(plan, options)
+    if plan.gguf_arch not in FAMILIES:
+        return (_unknown_architecture(plan),)
+    if not is_readable_version(version):
+        return ()
+    return (
+        *_kv_cache_findings(plan, version),
+        *_draft_findings(plan, version),
+        *_known_bad_findings(plan, version),
+        *_left_out_findings(plan, options, profile),
+        *_key_findings(options, target),
+        *_image_findings(plan, options, profile, target),
+    )
+
+
+def _unknown_architecture(plan: Plan) -> Finding:
+    return Finding(
+        id="engine.vllm.unknown-architecture",
+        severity=Severity.FAIL,
+        summary=f"no vLLM settings are known for the architecture `{plan.gguf_arch}` of {plan.release.name}",
+        fix="update v4deploy, or start vLLM by hand",
+    )
+
+
+def _kv_cache_findings(plan: Plan, version: str) -> tuple[Finding, ...]:
+    wanted = plan.chosen.kv_cache_type
+    if wanted == "auto" and is_older(version, AUTO_KV_CACHE_SINCE):
+        why = f"before {AUTO_KV_CACHE_SINCE} vLLM stops with an AssertionError when it shall choose for V4"
+    elif wanted not in KV_CACHE_TYPES:
+        why = "no source says that V4's attention kernels take another type"
+    else:
+        return ()
+    return (
+        Finding(
+            id="engine.vllm.kv-cache-type",
+            severity=Severity.FAIL,
+            summary=f"vLLM {version} keeps V4's KV cache in fp8, not in `{wanted}`",
+            why=why,
+            fix="plan again with `--kv-cache-type fp8`",
+        ),
+    )
+
+
+def _draft_findings(plan: Plan, version: str) -> tuple[Finding, ...]:
+    if not needs_draft_length(plan, version):
+        return ()
+    return (
+        Finding(
+            id="engine.vllm.draft-length-unknown",
+            severity=Severity.FAIL,
+            summary=f"the DSpark block size of {plan.release.name} is not known",
+            why=f"vLLM before {DEFAULT_DRAFT_BLOCK_SINCE} wants it, and a wrong one loses most accepted tokens",
+            fix=f"use vLLM {DEFAULT_DRAFT_BLOCK_SINCE} or newer, or plan without drafting",
+        ),
+    )
+
+
+def _known_bad_findings(plan: Plan, version: str) -> tuple[Finding, ...]:
+    draft = plan.release.draft
+    drafts_dspark = plan.chosen.use_draft and draft is not None and draft.kind is DraftKind.DSPARK
+    return tuple(
+        Finding(
+            id="engine.vllm.known-bad",
+            severity=Severity.WARN,
+            summary=bad.what,
+            evidence=(Evidence(source=bad.source),),
+            fix=bad.fix,
+        )
+        for bad in KNOWN_BAD
+        if bad.architectures & set(device_architectures(plan))
+        and bad.version in {None, version}
+        and (drafts_dspark or not bad.with_dspark)
+    )
+
+
+def _left_out_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tuple[Finding, ...]:
+    version = engine_version(plan, options)
+    if needs_draft_length(plan, version):
+        return ()
+    _, left_out = split_by_version(arguments(plan, options, profile), profile, version)
+    return tuple(
+        Finding(
+            id="engine.vllm.flag-left-out",
+            severity=Severity.WARN,
+            summary=f"vLLM {version} does not know `{flag}`, so it is left out",
+            evidence=(Evidence(source="flags of vLLM by version", value=flag),),
+            fix=f"use vLLM {profile.version}",
+        )
+        for flag in left_out
+    )
+
+
+def _key_findings(options: LaunchOptions, target: str) -> tuple[Finding, ...]:
+    """What a key does not do is said only to those who rely on one."""
+    if options.api_key_file is None:
+        return ()
+    by_hand = "; put `VLLM_API_KEY=...` into `vllm.env` beside compose.yaml" if target == COMPOSE else ""
+    return (
+        Finding(
+            id="engine.vllm.key-guards-api-only",
+            severity=Severity.INFO,
+            summary=f"vLLM asks for the key below /v1 only; /metrics, /health and /tokenize stay open{by_hand}",
+            evidence=(Evidence(source="vllm 0.33.0 serve/middleware/authenticate.py"),),
+            fix="put a proxy in front if others can reach the port",
+        ),
+    )
+
+
+def _image_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
+    if target != COMPOSE or image_of(plan, options, profile) is not None:
+        return ()
+    return (
+        Finding(
+            id="engine.vllm.no-image",
+            severity=Severity.FAIL,
+            summary=f"no vLLM image is known for {plan.chosen.compute_api.value}",
+            fix="give one with `--image`, or use `--target script`",
+        ),
+    )

@@ -1,0 +1,108 @@
+"""llama-server from the `xllamacpp` wheel: `python -m v4deploy.serve.embedded -- --model FILE ...`.
+
+A child process of its own, because an engine that aborts in C++ takes its process with it.
+"""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from v4deploy.domain.errors import ExitCode, LaunchError, UsageError
+from v4deploy.serve.embedded_flags import ApiKeys, EnumValue, FileText, Setting, parse_flags
+from v4deploy.serve.keys import read_api_keys
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A signal may reach a thread of the engine; Python then runs its handler only when the main thread next wakes up.
+_WAKE_UP_SECONDS = 0.25
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until SIGINT or SIGTERM. Returns the exit code; 1 when the engine gives up, 2 for a wrong flag."""
+    try:
+        settings = parse_flags(arguments[1:] if arguments[:1] == ["--"] else arguments)
+        engine = _engine()
+        parameters = engine.CommonParams()
+        for setting in settings:
+            _apply(engine, parameters, setting)
+    except (UsageError, LaunchError) as error:
+        _say(f"{error.message}{f' ({error.hint})' if error.hint else ''}")
+        return ExitCode.USAGE if isinstance(error, UsageError) else ExitCode.UNEXPECTED
+    # The wheel holds the interpreter while it loads, for minutes with real weights, so that no Python handler would
+    # run: until then the signals end the process at once.
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        server = engine.Server(parameters)
+    except RuntimeError as error:
+        _say(f"the engine gave up: {error}")
+        return ExitCode.UNEXPECTED
+    _wait_for_stop()
+    # Its destructor ends requests and frees the memory; without it the process ends under running threads.
+    del server
+    return ExitCode.OK
+
+
+def _engine() -> Any:
+    try:
+        import xllamacpp
+    except ImportError as error:
+        raise LaunchError(
+            f"the embedded llama.cpp cannot be loaded: {error}", hint="install it: pip install 'v4deploy[embedded]'"
+        ) from error
+    return xllamacpp
+
+
+def _wait_for_stop() -> None:
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in _STOP_SIGNALS:
+        signal.signal(number, handle)
+    while not stop.wait(_WAKE_UP_SECONDS):
+        pass
+
+
+def _apply(engine: Any, parameters: Any, setting: Setting) -> None:
+    *parents, name = setting.attribute.split(".")
+    target = functools.reduce(getattr, parents, parameters)
+    value = _value(engine, setting.value)
+    if name == "user_sampling_config":
+        value |= getattr(target, name)
+    if name == "tensor_split":
+        # The binding wants one share for each device that llama.cpp could have.
+        value = value + [0.0] * (len(getattr(target, name)) - len(value))
+    setattr(target, name, value)
+
+
+def _value(engine: Any, value: Any) -> Any:
+    match value:
+        case EnumValue(enum=enum, member=member):
+            return getattr(getattr(engine, enum), member)
+        case ApiKeys(path=path):
+            return list(read_api_keys(path))
+        case FileText(path=path):
+            try:
+                return Path(path).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise UsageError(f"the chat template `{path}` cannot be read: {error}") from error
+        case tuple():
+            return [_value(engine, member) for member in value]
+        case _:
+            return value
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"v4deploy.serve.embedded: {text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

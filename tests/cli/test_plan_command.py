@@ -1,0 +1,86 @@
+"""`plan` as a user meets it: hardware that is not here, and answers that are "no"."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support_cli import V4Deploy
+from v4deploy.domain.errors import ExitCode
+
+SMALL = "cpu 16GB"
+
+
+def test_a_large_server_gets_the_native_pro(v4deploy: V4Deploy) -> None:
+    ran = v4deploy("plan", "v4-pro", "--hardware", "8x h200 + 2TB", "--json")
+    chosen = ran.document["data"]["chosen"]
+    assert ran.code == ExitCode.OK
+    assert (chosen["checkpoint"]["quant"], chosen["engine"]) == ("native", "vllm")
+    assert len(chosen["layout"]["device_indices"]) == 8
+
+
+def test_a_mac_gets_the_lossless_gguf(v4deploy: V4Deploy) -> None:
+    chosen = v4deploy("plan", "v4-flash", "--hardware", "m3-ultra 256GB", "--json").document["data"]["chosen"]
+    assert (chosen["checkpoint"]["quant"], chosen["engine"], chosen["compute_api"]) == (
+        "UD-Q8_K_XL",
+        "llama.cpp",
+        "metal",
+    )
+
+
+def test_ascend_gets_weights_that_its_chips_can_run(v4deploy: V4Deploy) -> None:
+    chosen = v4deploy("plan", "--hardware", "8x ascend-910b3", "--json").document["data"]["chosen"]
+    assert (chosen["checkpoint"]["quant"], chosen["engine"]) == ("w8a8", "mindie")
+
+
+def test_what_does_not_fit_ends_with_3_and_says_what_is_missing(v4deploy: V4Deploy) -> None:
+    ran = v4deploy("plan", "v4-flash", "--hardware", SMALL)
+    assert ran.code == ExitCode.NOTHING_FITS
+    assert "nearest misses" in ran.stdout
+    assert "GiB" in ran.stdout
+    assert "what would fit" in ran.stdout
+    assert "hint:" in ran.stderr
+
+
+def test_a_failed_plan_in_json_still_carries_the_misses(v4deploy: V4Deploy) -> None:
+    document = v4deploy("plan", "v4-flash", "--hardware", SMALL, "--json").document
+    assert document["ok"] is False
+    assert document["error"]["code"] == "nothing-fits"
+    assert document["data"]["nearest"]
+    assert document["data"]["advice"]
+
+
+def test_an_alias_says_what_it_resolved_to_and_why(v4deploy: V4Deploy) -> None:
+    ran = v4deploy("plan", "v4-flash", "--hardware", "m3-ultra 256GB", "--quant", "q4_k_m")
+    assert "`q4_k_m` means UD-Q4_K_XL" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("plan", "v4-flahs"), "`v4-flash`"),
+        (("plan", "v4-flash", "--quant", "q4_k_n", "--hardware", SMALL), "q4_k_m"),
+        (("plan", "v4-flash", "--engine", "vlm"), "vllm"),
+        (("plan", "v4-flash", "--hardware", "8x h2000"), "h200"),
+        (("plan", "v4-flash", "--context", "lots"), "128k"),
+        (("plan", "--nope"), "v4deploy plan --help"),
+        (("planned",), "plan"),
+    ],
+)
+def test_wrong_words_end_with_2_and_the_nearest_right_one(
+    v4deploy: V4Deploy, arguments: tuple[str, ...], expected: str
+) -> None:
+    ran = v4deploy(*arguments)
+    assert ran.code == ExitCode.USAGE
+    assert expected in ran.stderr
+    assert ran.stdout == ""
+
+
+def test_usage_errors_are_json_too(v4deploy: V4Deploy) -> None:
+    document = v4deploy("plan", "v4-flahs", "--json").document
+    assert document["schema"] == "v4deploy.plan/1"
+    assert document["error"]["code"] == "usage"
+
+
+def test_the_same_hardware_gives_the_same_plan(v4deploy: V4Deploy) -> None:
+    arguments = ("plan", "v4-flash", "--hardware", "2x rtx-4090 + 192GB", "--json")
+    assert v4deploy(*arguments).stdout == v4deploy(*arguments).stdout

@@ -1,0 +1,254 @@
+"""pull, verify, serve and demo: a real engine, a real model of the V4 architecture, a real hub on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from tests.support_cli import V4Deploy
+from v4deploy.domain.errors import ExitCode
+from v4deploy.shapes.hub_server import LoopbackHub
+from v4deploy.shapes.profile import tiny_profile
+from v4deploy.shapes.write import write_tiny
+
+REPOSITORY = "someone/Tiny-GGUF"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that a hub can publish: the tiny model in two shards."""
+    root = tmp_path_factory.mktemp("published")
+    write_tiny(root / REPOSITORY / "tiny", seed=1)
+    return root
+
+
+@pytest.fixture
+def overlay(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own catalogue entry for it."""
+    files = [
+        (f"tiny/{path.name}", path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted((published / REPOSITORY / "tiny").iterdir())
+    ]
+    profile = tmp_path / "overlay" / "profiles" / "models" / "tiny.yaml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text(yaml.safe_dump(tiny_profile(model="tiny", release="tiny-1", repository=REPOSITORY, files=files)))
+    monkeypatch.setenv("V4DEPLOY_OVERLAY", str(tmp_path / "overlay"))
+
+
+@pytest.fixture
+def hub(published: Path, overlay: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    assert overlay is None
+    with LoopbackHub(published) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        yield hub
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def shards(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "weights").rglob("*.gguf"))
+
+
+def test_a_dry_run_needs_no_network(v4deploy: V4Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    ran = v4deploy("pull", "v4-flash", "--quant", "q4_k_m", "--dry-run")
+    assert ran.code == ExitCode.OK
+    assert "`q4_k_m` means UD-Q4_K_XL" in ran.stdout
+    assert "155.1 GB" in ran.stdout
+    assert "00001-of-00005.gguf" in ran.stdout
+    assert "free on the target" in ran.stdout
+
+
+@pytest.mark.usefixtures("hub")
+def test_pull_fetches_once_and_verify_needs_no_hub(
+    v4deploy: V4Deploy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = v4deploy("pull", "tiny", "--json").document["data"]["done"]
+    assert first["fetched_bytes"] == first["total_bytes"] == sum(path.stat().st_size for path in shards(tmp_path))
+    assert v4deploy("pull", "tiny", "--json").document["data"]["done"]["fetched_bytes"] == 0
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    verified = v4deploy("verify", "tiny", "--json")
+    assert verified.code == ExitCode.OK
+    assert verified.document["data"]["checked_files"] == 2
+
+
+@pytest.mark.usefixtures("hub")
+def test_one_flipped_bit_is_found_and_mended(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    v4deploy("pull", "tiny")
+    victim = shards(tmp_path)[1]
+    data = bytearray(victim.read_bytes())
+    data[-1] ^= 1
+    victim.write_bytes(data)
+    ran = v4deploy("verify", "tiny")
+    assert ran.code == ExitCode.DOWNLOAD_FAILED
+    assert victim.name in ran.stdout
+    victim.unlink()
+    assert v4deploy("pull", "tiny").code == ExitCode.OK
+    assert v4deploy("verify", "tiny").code == ExitCode.OK
+
+
+@pytest.mark.usefixtures("overlay")
+def test_an_unreachable_hub_ends_with_5_and_the_way_on(v4deploy: V4Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("v4deploy.pull.download.Control.wait", lambda *_: None)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    ran = v4deploy("pull", "tiny")
+    assert ran.code == ExitCode.DOWNLOAD_FAILED
+    assert "hint:" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_repository_that_is_not_there(v4deploy: V4Deploy) -> None:
+    ran = v4deploy("pull", "v4-flash", "--quant", "UD-Q4_K_XL")
+    assert ran.code == ExitCode.DOWNLOAD_FAILED
+    assert "unsloth/DeepSeek-V4-Flash-0731-GGUF" in ran.stderr
+
+
+@pytest.mark.usefixtures("overlay")
+def test_offline_says_what_is_missing(v4deploy: V4Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    ran = v4deploy("pull", "tiny")
+    assert ran.code == ExitCode.DOWNLOAD_FAILED
+    assert "HF_HUB_OFFLINE" in ran.stderr
+
+
+@pytest.mark.usefixtures("overlay")
+def test_serve_without_weights_names_the_pull(v4deploy: V4Deploy) -> None:
+    ran = v4deploy("serve", "tiny", "--port", str(free_port()))
+    assert ran.code == ExitCode.LAUNCH_FAILED
+    assert "v4deploy pull tiny-1" in ran.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("hub")
+def test_serve_on_a_taken_port(v4deploy: V4Deploy) -> None:
+    v4deploy("pull", "tiny")
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        ran = v4deploy("serve", "tiny", "--context", "1024", "--port", str(port))
+    assert ran.code == ExitCode.LAUNCH_FAILED
+    assert str(port) in ran.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("hub")
+def test_a_truncated_shard_ends_with_6_and_the_cause(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    v4deploy("pull", "tiny")
+    directory = tmp_path / "damaged"
+    directory.mkdir()
+    for path in shards(tmp_path):
+        (directory / path.name).write_bytes(path.read_bytes())
+    victim = sorted(directory.iterdir())[1]
+    victim.write_bytes(victim.read_bytes()[:-100_000])
+    ran = v4deploy("serve", "tiny", "--context", "1024", "--weights", str(directory), "--port", str(free_port()))
+    assert ran.code == ExitCode.LAUNCH_FAILED
+    assert "within the file bounds" in ran.stderr
+    assert "hint:" in ran.stderr
+
+
+@pytest.mark.engine
+def test_the_demo_goes_the_whole_way_and_leaves_nothing(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    ran = v4deploy("demo", "--keep", str(tmp_path / "kept"), "--json")
+    data = ran.document["data"]
+    assert ran.code == ExitCode.OK
+    assert data["random_weights"] is True
+    assert data["answer"]["completion_tokens"] > 0
+    assert data["plan"]["chosen"]["checkpoint"]["quant"] == "tiny"
+    assert (tmp_path / "kept" / "launch-files" / "run-llama-server.sh").is_file()
+    assert {process.pid for process in psutil.Process().children(recursive=True)} <= before
+    port = int(data["base_url"].rsplit(":", 1)[1])
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("hub")
+def test_a_plan_file_is_pulled_as_it_says(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(v4deploy("plan", "tiny", "--context", "1024", "--json").stdout)
+    assert json.loads(plan.read_text())["data"]["request"]["release"] == "tiny-1"
+    assert v4deploy("pull", "--plan", str(plan)).code == ExitCode.OK
+    assert len(shards(tmp_path)) == 2
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("hub")
+def test_up_serves_until_ctrl_c_and_leaves_no_process(tmp_path: Path) -> None:
+    port = free_port()
+    arguments = ["up", "tiny", "--context", "1024", "--port", str(port), "--output", str(tmp_path / "launch")]
+    argv = [sys.executable, "-m", "v4deploy", *arguments]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        talk = []
+        for line in process.stderr:
+            talk.append(line)
+            if "ready" in line:
+                break
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert children, "".join(talk)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/v1/chat/completions",
+            data=json.dumps({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            assert json.load(response)["usage"]["completion_tokens"] == 4
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert not [child for child in children if child.is_running()]
+
+
+@pytest.mark.usefixtures("hub")
+def test_ctrl_c_during_a_pull_says_how_to_go_on(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", _SLOW_PULL, "pull", "tiny"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: list((tmp_path / "weights").rglob("*.part")))
+        process.send_signal(signal.SIGINT)
+        _, talk = process.communicate(timeout=30)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert "run the same command again" in talk
+    assert "Traceback" not in talk
+    assert v4deploy("pull", "tiny").code == ExitCode.OK
+    assert v4deploy("verify", "tiny").code == ExitCode.OK
+
+
+# A real pull whose every chunk takes its time, so that there is something to interrupt.
+_SLOW_PULL = """
+import sys, time
+from v4deploy.pull import download
+download.CHUNK_BYTES = 4096
+check = download.Control.check
+def slow(self):
+    time.sleep(0.01)
+    check(self)
+download.Control.check = slow
+from v4deploy.cli.main import main
+sys.exit(main())
+"""
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)

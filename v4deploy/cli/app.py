@@ -1,0 +1,312 @@
+"""The Typer app: each command's options, and the call that grants them. Commands are imported when they run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from v4deploy.cli import options
+
+if TYPE_CHECKING:
+    from v4deploy.cli.output import Output
+    from v4deploy.domain.engine import LaunchOptions
+
+app = typer.Typer(
+    help="Run the open DeepSeek V4 weights on your own hardware.",
+    epilog="Exit codes: 0 ok, 1 defect, 2 usage, 3 nothing fits, 4 failed check, 5 download, 6 launch, 7 not ready.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+
+def _output(json: bool, quiet: bool) -> Output:
+    from v4deploy.cli.output import Mode, Output
+
+    return Output(Mode.JSON if json else Mode.QUIET if quiet else Mode.HUMAN)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from v4deploy import __version__
+
+        typer.echo(f"v4deploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Run the open DeepSeek V4 weights on your own hardware."""
+
+
+@app.command()
+def doctor(
+    record: Annotated[
+        Path | None, typer.Option("--record", metavar="DIR", help="write a redacted recording of this machine")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="warnings fail too")] = False,
+    system: options.SystemDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Say whether this machine can run V4, and what stands in the way."""
+    from v4deploy.cli.views.doctor import view_doctor
+    from v4deploy.commands.doctor import doctor as run
+    from v4deploy.commands.workspace import open_workspace
+
+    result = run(open_workspace(os.environ, system), record=record, strict=strict)
+    return _output(json, quiet).finish(result, view_doctor)
+
+
+@app.command()
+def models(
+    model: options.OptionalModel = None,
+    everything: Annotated[bool, typer.Option("--all", help="superseded releases too")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """List models, releases and checkpoints: how big they are, and what runs them."""
+    from v4deploy.cli.views.models import view_models
+    from v4deploy.commands.models import models as run
+    from v4deploy.commands.workspace import open_workspace
+
+    result = run(open_workspace(os.environ), name=model, everything=everything)
+    return _output(json, quiet).finish(result, view_models)
+
+
+@app.command()
+def plan(
+    model: options.ModelArgument = "v4-flash",
+    quant: options.Quant = None,
+    engine: options.Engine = None,
+    context: options.Context = None,
+    concurrency: options.Concurrency = 1,
+    kv_cache_type: options.KvCacheType = None,
+    hardware: options.Hardware = None,
+    system: options.SystemDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Decide what would run here, how it fits, and why. Exit code 3 when nothing fits."""
+    from v4deploy.cli.requests import make_request
+    from v4deploy.cli.views.plan import view_plan
+    from v4deploy.commands.plan import plan as run
+    from v4deploy.commands.workspace import open_workspace
+
+    workspace = open_workspace(os.environ, system)
+    request = make_request(
+        workspace.catalogue,
+        model=model,
+        quant=quant,
+        engine=engine,
+        context=context,
+        concurrency=concurrency,
+        kv_cache_type=kv_cache_type,
+    )
+    return _output(json, quiet).finish(run(workspace, request, hardware=hardware), view_plan)
+
+
+@app.command()
+def pull(
+    model: options.ModelArgument = "v4-flash",
+    quant: options.Quant = None,
+    repo: Annotated[
+        str | None, typer.Option("--repo", metavar="OWNER/NAME", help="one of several repositories with this quant")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option("--revision", metavar="COMMIT", help="instead of the catalogue's commit")
+    ] = None,
+    plan_file: options.PlanFile = None,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Fetch weights: resumed, hashed while they stream, at a pinned revision.
+
+    Without --quant, --repo or --plan, what `plan` chooses for this machine.
+    """
+    from v4deploy.cli.requests import choose_weights
+    from v4deploy.cli.views.work import view_pull
+    from v4deploy.commands.pull import pull as run
+    from v4deploy.commands.workspace import open_workspace
+
+    workspace, output = open_workspace(os.environ), _output(json, quiet)
+    choice = choose_weights(workspace, model=model, quant=quant, repo=repo, plan_file=plan_file)
+    return output.finish(run(workspace, choice, report=output.report, revision=revision, dry_run=dry_run), view_pull)
+
+
+@app.command()
+def verify(
+    model: options.ModelArgument = "v4-flash",
+    quant: options.Quant = None,
+    directory: Annotated[
+        Path | None, typer.Option("--directory", metavar="DIR", help="a directory that `pull` filled")
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Check pulled weights against their manifest, without the network."""
+    from v4deploy.cli.views.work import view_verify
+    from v4deploy.commands.pull import choose_checkpoint
+    from v4deploy.commands.verify import directory_of
+    from v4deploy.commands.verify import verify as run
+    from v4deploy.commands.workspace import open_workspace
+
+    output = _output(json, quiet)
+    if directory is None:
+        workspace = open_workspace(os.environ)
+        directory = directory_of(workspace, choose_checkpoint(workspace, model=model, quant=quant).checkpoint)
+    return output.finish(run(directory, report=output.report), view_verify)
+
+
+@app.command()
+def render(
+    model: options.ModelArgument = "v4-flash",
+    quant: options.Quant = None,
+    engine: options.Engine = None,
+    context: options.Context = None,
+    concurrency: options.Concurrency = 1,
+    hardware: options.Hardware = None,
+    system: options.SystemDir = None,
+    plan_file: options.PlanFile = None,
+    target: options.Target = None,
+    directory: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="where the files go")] = Path(
+        "launch"
+    ),
+    weights: options.WeightsDir = None,
+    image: Annotated[str | None, typer.Option("--image", help="container image instead of the profile's")] = None,
+    host: options.Bind = "127.0.0.1",
+    port: options.Port = None,
+    api_key_file: options.ApiKeyFile = None,
+    force: options.Force = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Write launch files that the engine accepts; files that were edited are kept."""
+    from v4deploy.cli.requests import make_request, planned
+    from v4deploy.cli.views.work import view_render
+    from v4deploy.commands.render import RenderRequest
+    from v4deploy.commands.render import render as run
+    from v4deploy.commands.workspace import open_workspace
+
+    workspace = open_workspace(os.environ, system)
+    request = make_request(
+        workspace.catalogue, model=model, quant=quant, engine=engine, context=context, concurrency=concurrency
+    )
+    wanted = RenderRequest(
+        plan=planned(workspace, request, plan_file=plan_file, hardware=hardware),
+        target=target,
+        output=directory.absolute(),
+        options=replace(_launch_options(host, port, api_key_file), image=image),
+        weights_dir=weights,
+        force=force,
+        dry_run=dry_run,
+    )
+    return _output(json, quiet).finish(run(workspace, wanted), view_render)
+
+
+@app.command()
+def serve(
+    model: options.ModelArgument = "v4-flash",
+    quant: options.Quant = None,
+    engine: options.Engine = None,
+    context: options.Context = None,
+    concurrency: options.Concurrency = 1,
+    plan_file: options.PlanFile = None,
+    weights: options.WeightsDir = None,
+    host: options.Bind = "127.0.0.1",
+    port: options.Port = None,
+    api_key_file: options.ApiKeyFile = None,
+    timeout: options.Timeout = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Start the engine, and stop it with Ctrl-C. Ready means that a completion came back."""
+    from v4deploy.cli.requests import make_request, planned
+    from v4deploy.cli.views.work import view_serve
+    from v4deploy.commands.serve import ServeRequest
+    from v4deploy.commands.serve import serve as run
+    from v4deploy.commands.workspace import open_workspace
+
+    workspace, output = open_workspace(os.environ), _output(json, quiet)
+    request = make_request(
+        workspace.catalogue, model=model, quant=quant, engine=engine, context=context, concurrency=concurrency
+    )
+    wanted = ServeRequest(
+        plan=planned(workspace, request, plan_file=plan_file),
+        options=_launch_options(host, port, api_key_file),
+        weights_dir=weights,
+        timeout_seconds=timeout,
+    )
+    return output.finish(run(workspace, wanted, report=output.report), view_serve)
+
+
+@app.command()
+def up(
+    model: options.ModelArgument = "v4-flash",
+    quant: options.Quant = None,
+    engine: options.Engine = None,
+    context: options.Context = None,
+    concurrency: options.Concurrency = 1,
+    directory: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="where launch files go")] = Path(
+        "launch"
+    ),
+    host: options.Bind = "127.0.0.1",
+    port: options.Port = None,
+    api_key_file: options.ApiKeyFile = None,
+    timeout: options.Timeout = None,
+    ignore_checks: Annotated[bool, typer.Option("--ignore-checks", help="go on after failed checks of doctor")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """doctor, plan, pull, verify, render and serve in one."""
+    from v4deploy.cli.requests import make_request
+    from v4deploy.cli.views.work import view_up
+    from v4deploy.commands.up import UpRequest
+    from v4deploy.commands.up import up as run
+    from v4deploy.commands.workspace import open_workspace
+
+    workspace, output = open_workspace(os.environ), _output(json, quiet)
+    request = make_request(
+        workspace.catalogue, model=model, quant=quant, engine=engine, context=context, concurrency=concurrency
+    )
+    wanted = UpRequest(
+        request=request,
+        options=_launch_options(host, port, api_key_file),
+        output=directory.absolute(),
+        ignore_checks=ignore_checks,
+        timeout_seconds=timeout,
+    )
+    return output.finish(run(workspace, wanted, report=output.report), view_up)
+
+
+@app.command()
+def demo(
+    keep: Annotated[
+        Path | None, typer.Option("--keep", metavar="DIR", help="keep model, launch files and log there")
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """The whole way with a tiny random-weight V4, on any machine."""
+    from v4deploy.cli.views.work import view_demo
+    from v4deploy.commands.demo import demo as run
+
+    output = _output(json, quiet)
+    return output.finish(run(os.environ, report=output.report, keep=keep), view_demo)
+
+
+def _launch_options(host: str, port: int | None, api_key_file: Path | None) -> LaunchOptions:
+    from v4deploy.domain.engine import LaunchOptions
+
+    key = str(api_key_file.absolute()) if api_key_file else None
+    return LaunchOptions(weights_dir="", bind=host, port=port, api_key_file=key)

@@ -1,0 +1,59 @@
+"""The program's entry: runs the Typer app, and turns every ending into one exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from v4deploy.domain.errors import ExitCode, UsageError, V4DeployError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit code is returned for tests and given to the shell by the script."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except V4DeployError as error:
+        return _fail(arguments, error)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away (`| head`): point stdout elsewhere, or the interpreter complains while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as error:  # noqa: BLE001  the last line of defence: a report instead of a bare traceback
+        from v4deploy.cli.report import unexpected
+
+        return _fail(arguments, unexpected(error, arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    import typer
+
+    from v4deploy.cli.app import app
+
+    try:
+        outcome = app(args=arguments, prog_name="v4deploy", standalone_mode=False)
+    except typer.TyperException as error:
+        if not arguments:
+            sys.stderr.write(f"{error}\n")
+            return ExitCode.USAGE
+        words = [word for word in arguments if not word.startswith("-")]
+        command = f" {words[0]}" if words and "No such command" not in str(error) else ""
+        shown = error.format_message() if hasattr(error, "format_message") else str(error)
+        raise UsageError(shown, hint=f"see `v4deploy{command} --help`") from error
+    return int(outcome or 0)
+
+
+def _fail(arguments: list[str], error: V4DeployError) -> int:
+    from v4deploy.cli.output import Mode, Output
+
+    mode = Mode.JSON if "--json" in arguments else Mode.HUMAN
+    words = [word for word in arguments if not word.startswith("-")]
+    return Output(mode).fail(error, kind=words[0] if words and words[0].isidentifier() else "error")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

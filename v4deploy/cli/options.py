@@ -1,0 +1,74 @@
+"""Options that several commands share, with their help, in one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from v4deploy.domain.engine import EngineId
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="v4-flash, v4-pro, v4.1-flash, a dated release, or a hub id"),
+]
+OptionalModel = Annotated[
+    str | None,
+    typer.Argument(metavar="[MODEL]", help="only this model or release", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no talk on stderr but errors")]
+SystemDir = Annotated[
+    Path | None,
+    typer.Option("--system", metavar="DIR", help="use a recorded machine instead of this one", show_default=False),
+]
+Quant = Annotated[
+    str | None,
+    typer.Option(
+        "--quant", metavar="NAME", help="UD-Q4_K_XL, native, nvfp4, ... or q4_k_m, q8, fp8", show_default=False
+    ),
+]
+Engine = Annotated[
+    EngineId | None,
+    typer.Option("--engine", help="the engine to use; default: the plan's choice", show_default=False),
+]
+Context = Annotated[
+    str | None,
+    typer.Option("--context", "-c", metavar="TOKENS", help="tokens a sequence: 131072, 128k, 1m", show_default=False),
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="sequences at once")]
+KvCacheType = Annotated[
+    str | None,
+    typer.Option("--kv-cache-type", metavar="TYPE", help="f16, q8_0 (llama.cpp), fp8 (vLLM)", show_default=False),
+]
+Hardware = Annotated[
+    str | None,
+    typer.Option("--hardware", metavar="TEXT", help='plan for "8x h200", "2x rtx-4090 + 192GB"', show_default=False),
+]
+PlanFile = Annotated[
+    Path | None,
+    typer.Option("--plan", metavar="FILE", help="a plan that `plan --json` wrote", show_default=False),
+]
+WeightsDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights", metavar="DIR", help="the checkpoint's files; default: where `pull` puts them", show_default=False
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", metavar="NAME", help="script, systemd, compose, motor, ...", show_default=False),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would happen, change nothing")]
+Force = Annotated[bool, typer.Option("--force", help="overwrite files that were edited")]
+Bind = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="address to listen on")]
+Port = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="port to listen on", show_default=False)]
+ApiKeyFile = Annotated[
+    Path | None,
+    typer.Option("--api-key-file", metavar="FILE", help="file with the key that clients must send", show_default=False),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", help="how long to wait for the first answer", show_default=False),
+]

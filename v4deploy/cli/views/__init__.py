@@ -1,0 +1,1 @@
+"""How each result looks to a person: one module a kind of result."""

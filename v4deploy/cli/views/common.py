@@ -1,0 +1,69 @@
+"""Pieces that several views share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from v4deploy.domain.finding import Finding, Severity
+from v4deploy.domain.hardware import Device, Host, HostOrigin, Pool
+from v4deploy.domain.units import format_gib
+
+_WORDS = {
+    Severity.OK: "ok  ",
+    Severity.INFO: "info",
+    Severity.WARN: "warn",
+    Severity.FAIL: "fail",
+    Severity.SKIP: "skip",
+}
+
+
+def table(*columns: str, right: Iterable[int] = ()) -> Table:
+    """A table without boxes; `right` gives the numbers of the columns with figures."""
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    aligned = set(right)
+    for number, column in enumerate(columns):
+        made.add_column(column, justify="right" if number in aligned else "left", overflow="fold")
+    return made
+
+
+def print_finding(console: Console, finding: Finding, *, detailed: bool = True) -> None:
+    """A finding in one line, then why it matters, its evidence and its fix."""
+    console.print(f"  [{finding.severity}]{_WORDS[finding.severity]}[/]  {escape(finding.summary)}")
+    if not detailed or finding.severity is Severity.OK:
+        return
+    if finding.why:
+        console.print(f"        {escape(finding.why)}", style="dim")
+    for evidence in finding.evidence[:2]:
+        value = evidence.value if evidence.value is not None else f"unreadable ({evidence.error})"
+        console.print(f"        seen: {escape(value.strip()[:200])}  ({escape(evidence.source)})", style="dim")
+    if finding.fix:
+        console.print(f"        [hint]fix:[/hint] {escape(finding.fix)}")
+
+
+def describe_host(host: Host) -> str:
+    """A machine in one line: `8 x NVIDIA H200 (sm_90), 2.0 TiB host memory`."""
+    groups: dict[str, int] = {}
+    for device in host.devices:
+        name = f"{device.name} ({device.arch or 'architecture unknown'})"
+        groups[name] = groups.get(name, 0) + 1
+    devices = ", ".join(f"{count} x {name}" for name, count in groups.items()) or "no accelerator"
+    memory = format_gib(host.memory.total.size_bytes)
+    prefix = {HostOrigin.LIVE: "", HostOrigin.RECORDING: "recorded: ", HostOrigin.HYPOTHETICAL: "planned for: "}
+    return f"{prefix[host.origin]}{devices}, {memory} host memory"
+
+
+def describe_pool(host: Host, pool: Pool) -> str:
+    """What a pool is called for people: its devices, or the host's memory."""
+    devices = [device for device in host.devices if device.pool_id == pool.id]
+    if not devices:
+        return "host memory"
+    return _names(devices) + (" (shared with the host)" if pool.id == host.memory.id else "")
+
+
+def _names(devices: list[Device]) -> str:
+    indices = ", ".join(str(device.index) for device in devices)
+    return f"{devices[0].name} #{indices}"

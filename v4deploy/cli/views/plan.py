@@ -1,0 +1,123 @@
+"""How a plan looks: the choice, how it fits pool by pool, and what else was weighed."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+from v4deploy.cli.views.common import describe_host, print_finding, table
+from v4deploy.commands.plan import NoPlan
+from v4deploy.domain.finding import Severity
+from v4deploy.domain.plan import FootprintRow, Layout, Plan, PoolUse, Rejected, Verdict
+from v4deploy.domain.units import format_gb, format_gib
+
+
+def view_plan(console: Console, outcome: Plan | NoPlan) -> None:
+    if isinstance(outcome, NoPlan):
+        _print_no_plan(console, outcome)
+    else:
+        _print_plan(console, outcome)
+
+
+def describe_layout(layout: Layout) -> str:
+    """`TP8 + EP over 8 devices`, `1 device, experts of 22 layers in host memory`, `CPU only`."""
+    if not layout.device_indices:
+        return "CPU only"
+    sizes = [("TP", layout.tensor_parallel), ("PP", layout.pipeline_parallel), ("DP", layout.data_parallel)]
+    parts = [f"{word}{size}" for word, size in sizes if size > 1] + (["EP"] if layout.expert_parallel else [])
+    count = len(layout.device_indices)
+    text = " + ".join(parts) + (" over " if parts else "") + f"{count} device{'s' if count > 1 else ''}"
+    if layout.host_expert_layers:
+        text += f", experts of {layout.host_expert_layers} layers in host memory"
+    return text
+
+
+def _print_plan(console: Console, plan: Plan) -> None:
+    chosen = plan.chosen
+    checkpoint = chosen.checkpoint
+    console.print(f"[bold]{plan.release.name}[/bold], {escape(checkpoint.quant)}, on {chosen.engine}")
+    console.print(describe_host(plan.host), style="dim")
+    if plan.alias:
+        console.print(f"`{plan.alias.name}` means {plan.alias.quant}: {escape(plan.alias.reason)}", style="dim")
+    console.print()
+    facts = table("", "")
+    facts.show_header = False
+    where = f"{checkpoint.hub}: {checkpoint.repo}" + (f" @ {checkpoint.revision[:12]}" if checkpoint.revision else "")
+    facts.add_row("weights", f"{escape(where)}  ({format_gb(checkpoint.size_bytes)})")
+    facts.add_row("engine", f"{chosen.engine} {plan.engine_version} on {chosen.compute_api}")
+    facts.add_row("layout", describe_layout(chosen.layout))
+    facts.add_row("context", f"{chosen.context_tokens:,} tokens x {chosen.concurrency} at once")
+    facts.add_row("KV cache", f"{chosen.kv_cache_type}, batches of {chosen.batch_tokens:,} tokens")
+    facts.add_row("drafting", "with the checkpoint's own draft stages" if chosen.use_draft else "off")
+    console.print(facts)
+    console.print()
+    _print_footprint(console, plan.footprint, plan.pools)
+    if plan.findings:
+        console.print()
+        for finding in plan.findings:
+            print_finding(console, finding)
+    if plan.rejected:
+        console.print("\nalso weighed:")
+        rows = table("  quant", "engine", "layout", "why not", "missing", right=(4,))
+        for item in _one_of_a_kind(plan.rejected)[:6]:
+            missing = format_gib(item.missing_bytes) if item.missing_bytes else ""
+            rows.add_row(f"  {escape(item.quant)}", item.engine, item.layout, escape(item.reason), missing)
+        console.print(rows)
+
+
+def _one_of_a_kind(rejected: tuple[Rejected, ...]) -> list[Rejected]:
+    """Several publishers offer the same quant; one line for each fate of it will do."""
+    return list({(item.quant, item.engine, item.layout, item.reason): item for item in rejected}.values())
+
+
+def _print_footprint(console: Console, rows: tuple[FootprintRow, ...], pools: tuple[PoolUse, ...]) -> None:
+    """One line a row; identical devices are folded into one block."""
+    shown: dict[tuple[object, ...], list[PoolUse]] = {}
+    for pool in pools:
+        arithmetic = tuple((row.what, row.size_bytes, row.basis) for row in rows if row.pool_id == pool.pool_id)
+        shown.setdefault((arithmetic, pool.budget_bytes), []).append(pool)
+    for same in shown.values():
+        pool = same[0]
+        label = pool.label if len(same) == 1 else f"each of {len(same)} devices like {pool.label}"
+        console.print(f"[bold]{escape(label)}[/bold]")
+        lines = table("", "", "", right=(1,))
+        lines.show_header = False
+        for row in rows:
+            if row.pool_id == pool.pool_id:
+                lines.add_row(f"  {escape(row.what)}", format_gib(row.size_bytes), f"[dim]{row.basis}[/dim]")
+        budget = f"of {format_gib(pool.budget_bytes)} [dim]({escape(pool.budget_source)})[/dim]"
+        lines.add_row("  [bold]needed[/bold]", f"[bold]{format_gib(pool.needed_bytes)}[/bold]", budget)
+        console.print(lines)
+
+
+def _print_no_plan(console: Console, outcome: NoPlan) -> None:
+    request = outcome.request
+    console.print(f"[bold]{request.release or request.model}[/bold] does not fit")
+    console.print(describe_host(outcome.host), style="dim")
+    console.print("\nnearest misses:")
+    rows = table("  quant", "engine", "layout", "context", "needs", "has", "missing", "why", right=(3, 4, 5, 6))
+    for verdict in outcome.nearest:
+        rows.add_row(*_verdict_cells(verdict))
+    console.print(rows)
+    if outcome.advice:
+        console.print("\nwhat would fit:")
+        for finding in outcome.advice:
+            print_finding(console, finding, detailed=False)
+
+
+def _verdict_cells(verdict: Verdict) -> tuple[str, ...]:
+    candidate = verdict.candidate
+    needed = sum(pool.needed_bytes for pool in verdict.pools)
+    budgets = [pool.budget_bytes for pool in verdict.pools]
+    budget = None if not budgets or None in budgets else sum(value for value in budgets if value is not None)
+    reasons = [finding.summary for finding in verdict.reasons if finding.severity is Severity.FAIL]
+    return (
+        f"  {escape(candidate.checkpoint.quant)}",
+        candidate.engine,
+        describe_layout(candidate.layout),
+        f"{candidate.context_tokens:,}",
+        format_gib(needed) if verdict.pools else "",
+        format_gib(budget) if verdict.pools else "",
+        format_gib(verdict.missing_bytes) if verdict.pools else "",
+        escape(reasons[0] if reasons else ""),
+    )

@@ -1,0 +1,91 @@
+"""How pull, verify, render, serve, up and demo look: what was done, and where it is."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+from v4deploy.cli.views.common import print_finding, table
+from v4deploy.commands.demo import DemoReport
+from v4deploy.commands.pull import PullReport
+from v4deploy.commands.render import RenderReport
+from v4deploy.commands.serve import ServeReport
+from v4deploy.commands.up import UpReport
+from v4deploy.domain.units import format_gb
+from v4deploy.pull.verify import VerifyReport
+
+
+def view_pull(console: Console, report: PullReport) -> None:
+    preview, done = report.preview, report.done
+    if report.alias:
+        console.print(f"`{report.alias.name}` means {report.alias.quant}: {escape(report.alias.reason)}")
+    revision = (done.revision if done else preview.revision) or "the hub's newest commit"
+    console.print(f"[bold]{escape(preview.repo)}[/bold]  {escape(preview.quant)}  @ {revision}")
+    if report.others:
+        console.print(f"also offered by {escape(', '.join(report.others))}; `--repo` chooses one", style="dim")
+    if done is None:
+        _print_preview(console, report)
+        return
+    for file in done.files:
+        console.print(f"  {escape(file.path)}  {format_gb(file.size_bytes)}", highlight=False)
+    came = f"{format_gb(done.fetched_bytes)} fetched, {format_gb(done.kept_bytes)} were there"
+    console.print(f"{len(done.files)} files, {format_gb(done.total_bytes)} ({came}), in {escape(done.directory)}")
+
+
+def _print_preview(console: Console, report: PullReport) -> None:
+    preview = report.preview
+    for file in preview.files:
+        console.print(f"  {escape(file.path)}  {format_gb(file.size_bytes)}", highlight=False)
+    rows = table("", "", right=(1,))
+    rows.show_header = False
+    rows.add_row("in all", format_gb(preview.total_bytes))
+    rows.add_row("there already", format_gb(preview.kept_bytes))
+    rows.add_row("free on the target", format_gb(preview.free_bytes))
+    if preview.missing_bytes:
+        rows.add_row("[fail]too little by[/fail]", format_gb(preview.missing_bytes))
+    console.print(rows)
+    console.print(f"target: {escape(preview.directory)}")
+
+
+def view_verify(console: Console, report: VerifyReport) -> None:
+    console.print(f"[bold]{escape(report.repo)}[/bold] @ {report.revision}")
+    for problem in report.problems:
+        style = "warn" if problem.kind == "extra" else "fail"
+        console.print(f"  [{style}]{problem.kind}[/]  {escape(problem.path)}: {escape(problem.summary)}")
+    console.print(f"{report.checked_files} of {report.files} files hashed, {format_gb(report.checked_bytes)}")
+
+
+def view_render(console: Console, report: RenderReport) -> None:
+    for file in report.files:
+        if file.text is not None:
+            console.print(f"[bold]# {escape(file.path)}[/bold]")
+            console.print(file.text, markup=False, soft_wrap=True, end="")
+            continue
+        console.print(f"  {file.outcome:<9}  {escape(report.directory)}/{escape(file.path)}")
+        if file.outcome == "kept":
+            console.print("  you edited the file that is there; the new one stands beside it", style="dim")
+            console.print(file.diff, markup=False, soft_wrap=True, style="dim")
+    for finding in report.findings:
+        print_finding(console, finding)
+
+
+def view_serve(console: Console, report: ServeReport) -> None:
+    console.print(f"{escape(report.model)} was served at {report.base_url} for {report.elapsed_seconds:.0f} s")
+    console.print(f"log: {escape(report.log)}", style="dim")
+
+
+def view_up(console: Console, report: UpReport) -> None:
+    console.print(f"{escape(report.model)} was served at {report.base_url}")
+    if report.answer is not None:
+        console.print(f"first answer: {escape(report.answer.strip())}", style="dim")
+
+
+def view_demo(console: Console, report: DemoReport) -> None:
+    tokens = report.answer.completion_tokens
+    console.print(f"\n[bold]The model answered[/bold] with {tokens} tokens of noise, as its weights are random:")
+    console.print(f"  {report.answer.text!r}", markup=False)
+    console.print(
+        "\nThe same path with real weights: `v4deploy plan v4-flash`, then `v4deploy up v4-flash`", style="dim"
+    )
+    if report.kept_in:
+        console.print(f"kept in {escape(report.kept_in)}")

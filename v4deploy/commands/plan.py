@@ -1,0 +1,64 @@
+"""What would run here, how it fits, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from v4deploy import __version__
+from v4deploy.commands.result import Result
+from v4deploy.commands.workspace import Workspace
+from v4deploy.documents import from_json
+from v4deploy.domain.errors import NothingFitsError, UsageError
+from v4deploy.domain.finding import Finding
+from v4deploy.domain.hardware import Host
+from v4deploy.domain.plan import PLAN_SCHEMA, Plan, Request, Verdict
+from v4deploy.planning.advice import changes_that_fit
+from v4deploy.planning.choose import make_plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoPlan:
+    """Nothing fits: the nearest misses, and what would fit."""
+
+    request: Request
+    host: Host
+    nearest: tuple[Verdict, ...]
+    advice: tuple[Finding, ...]
+
+
+NEAREST_SHOWN = 8
+
+
+def plan(workspace: Workspace, request: Request, *, hardware: str | None = None) -> Result[Plan | NoPlan]:
+    """Decide for a machine.
+
+    Raises:
+        UsageError: an unknown model, quant or chip.
+    """
+    host = workspace.host(hardware)
+    decision = make_plan(request, host, workspace.catalogue, tool_version=__version__)
+    if decision.plan is not None:
+        return Result(kind="plan", data=decision.plan, findings=decision.plan.findings)
+    advice = changes_that_fit(request, host, workspace.catalogue, tool_version=__version__)
+    hint = next((finding.summary for finding in advice), None)
+    return Result(
+        kind="plan",
+        data=NoPlan(request=request, host=host, nearest=decision.verdicts[:NEAREST_SHOWN], advice=advice),
+        findings=advice,
+        error=NothingFitsError(f"nothing of {request.release or request.model} fits this machine", hint=hint),
+    )
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan from a file that `v4deploy plan --json` wrote.
+
+    Raises:
+        UsageError: the file cannot be read.
+        ProfileError: it is not a plan, or the record of a plan that failed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the plan {path} cannot be read: {error.strerror}") from error
+    return from_json(Plan, PLAN_SCHEMA, text, name=str(path))

@@ -1,0 +1,132 @@
+"""Write the launch files of a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from v4deploy.commands.result import Result
+from v4deploy.commands.weights import locate_weights
+from v4deploy.commands.workspace import Workspace
+from v4deploy.domain.engine import EngineProfile, LaunchOptions
+from v4deploy.domain.errors import UsageError
+from v4deploy.domain.finding import Finding, Severity
+from v4deploy.domain.plan import Plan
+from v4deploy.engines import engine_module
+from v4deploy.render.render import TemplateSet
+from v4deploy.render.render import render as render_target
+from v4deploy.render.templates import load_templates
+from v4deploy.render.write import Change, examine, write
+from v4deploy.resources import data_dir, overlay_dir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderRequest:
+    """What to write and how.
+
+    Attributes:
+        target: None means the engine's default for this machine.
+        options: `weights_dir` is filled in from what is on the disk.
+        weights_dir: the user's own directory; None means where `pull` puts things.
+    """
+
+    plan: Plan
+    target: str | None
+    output: Path
+    options: LaunchOptions
+    weights_dir: Path | None = None
+    force: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderedFile:
+    """A file of a target, and what became of it (`written`, `unchanged`, `kept`). `text` only in a dry run."""
+
+    path: str
+    outcome: str
+    diff: str
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderReport:
+    """`files` in the order of their targets."""
+
+    directory: str
+    targets: tuple[str, ...]
+    files: tuple[RenderedFile, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def render(workspace: Workspace, request: RenderRequest) -> Result[RenderReport]:
+    """Check the plan against the engine, render its targets, write them without touching edited files.
+
+    Raises:
+        UsageError: no such target, a combination that cannot start, or a directory that cannot be written.
+        ProfileError: a template is broken.
+    """
+    located = locate_weights(workspace, request.plan, request.weights_dir)
+    plan = located.plan
+    profile = workspace.catalogue.engine(plan.chosen.engine)
+    options = _with_weights(request.options, located.directory)
+    targets = _targets(request, profile)
+    findings = list(located.findings)
+    templates = _templates(workspace)
+    changes: list[Change] = []
+    for target in targets:
+        findings += check(plan, options, profile, target)
+        artefacts = render_target(
+            profile.id, target, engine_module(profile.id).values(plan, options, profile, target), templates
+        )
+        apply = examine if request.dry_run else write
+        changes += apply(artefacts, request.output, force=request.force)
+    report = RenderReport(
+        directory=str(request.output),
+        targets=targets,
+        files=tuple(_rendered(change, request) for change in changes),
+        findings=tuple(dict.fromkeys(findings)),
+    )
+    return Result(kind="render", data=report, findings=report.findings)
+
+
+def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
+    """The engine's objections that do not forbid.
+
+    Raises:
+        UsageError: one that does; the message is the finding's.
+    """
+    findings = engine_module(profile.id).check(plan, options, profile, target)
+    for finding in findings:
+        if finding.severity is Severity.FAIL:
+            raise UsageError(finding.summary, hint=finding.fix, details=(finding.why,) if finding.why else ())
+    return findings
+
+
+def _targets(request: RenderRequest, profile: EngineProfile) -> tuple[str, ...]:
+    if request.target is not None:
+        return (request.target,)
+    if profile.targets_without_kubernetes and not request.plan.host.kubernetes:
+        return profile.targets_without_kubernetes
+    return profile.targets[:1]
+
+
+def _with_weights(options: LaunchOptions, directory: Path) -> LaunchOptions:
+    from dataclasses import replace
+
+    return replace(options, weights_dir=str(directory))
+
+
+def _templates(workspace: Workspace) -> TemplateSet:
+    overlay = overlay_dir("templates", workspace.environ)
+    return load_templates([data_dir("templates"), *([overlay] if overlay else [])])
+
+
+def _rendered(change: Change, request: RenderRequest) -> RenderedFile:
+    shown = change.path.relative_to(request.output).as_posix() if change.path else change.artefact.path
+    return RenderedFile(
+        path=shown,
+        outcome=change.outcome,
+        diff=change.diff,
+        text=change.artefact.text if request.dry_run else None,
+    )

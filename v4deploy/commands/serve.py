@@ -1,0 +1,160 @@
+"""Start an engine for a plan, watch it, and stop it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from v4deploy.commands.render import check
+from v4deploy.commands.result import Report, Result, Step, StepState
+from v4deploy.commands.weights import locate_weights, require_weights
+from v4deploy.commands.workspace import Workspace
+from v4deploy.domain.engine import EngineId, LaunchOptions, LaunchSpec
+from v4deploy.domain.errors import InterruptedRunError, LaunchError, UsageError
+from v4deploy.domain.hardware import ComputeApi
+from v4deploy.domain.plan import Plan
+from v4deploy.engines import engine_module
+from v4deploy.serve.health import Completion
+from v4deploy.serve.keys import read_api_keys
+from v4deploy.serve.locate import LocatedEngine, locate_llama_cpp
+from v4deploy.serve.run import ServeOutcome
+from v4deploy.serve.run import serve as run_engine
+from v4deploy.serve.state import State
+from v4deploy.serve.supervisor import ServeEvent
+
+# What the embedded wheel is built for; everything else needs a llama-server of its own.
+_EMBEDDED_APIS = (ComputeApi.CPU, ComputeApi.METAL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeRequest:
+    """What to start.
+
+    Attributes:
+        options: `weights_dir` and the engine's version are filled in.
+        timeout_seconds: how long to wait for the first completion; None means computed from the weights.
+    """
+
+    plan: Plan
+    options: LaunchOptions
+    weights_dir: Path | None = None
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeReport:
+    """How serving went. `first_answer` is None when it was stopped before it answered."""
+
+    model: str
+    base_url: str
+    log: str
+    first_answer: Completion | None
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Everything that a start needs."""
+
+    spec: LaunchSpec
+    plan: Plan
+    log_path: Path
+    api_key: str | None
+
+
+def prepare_launch(workspace: Workspace, request: ServeRequest, *, target: str = "serve") -> Launch:
+    """From a plan to a process description, with all checks that can be made beforehand.
+
+    Raises:
+        UsageError: serve does not start this engine, or the options contradict the plan.
+        LaunchError: weights or engine are missing.
+    """
+    located = require_weights(locate_weights(workspace, request.plan, request.weights_dir))
+    plan = located.plan
+    engine = _locate(workspace, plan)
+    profile = workspace.catalogue.engine(plan.chosen.engine)
+    options = replace(
+        request.options,
+        weights_dir=str(located.directory),
+        engine_version=request.options.engine_version or engine.build or _installed_version(workspace, plan),
+    )
+    check(plan, options, profile, target)
+    spec = engine.launch(engine_module(profile.id).launch_spec(plan, options, profile))
+    if request.timeout_seconds is not None:
+        spec = replace(spec, ready=replace(spec.ready, timeout_seconds=request.timeout_seconds))
+    key = read_api_keys(options.api_key_file)[0] if options.api_key_file else None
+    log_path = state_directory(workspace.environ) / f"{spec.served_name.replace('/', '--')}-{spec.port}.log"
+    return Launch(spec=spec, plan=plan, log_path=log_path, api_key=key)
+
+
+def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Result[ServeReport]:
+    """Run the engine in the foreground until Ctrl-C (exit code 130); ready means that a completion came back.
+
+    Raises:
+        LaunchError: it could not be started, or ended by itself.
+        NotReadyError: it gave no answer in time.
+    """
+    launch = prepare_launch(workspace, request)
+    base_url = f"http://{launch.spec.bind}:{launch.spec.port}/v1"
+
+    def tell(event: ServeEvent) -> None:
+        state = StepState.DONE if event.state is State.READY else StepState.NOTE
+        address = f"  {base_url}" if event.state is State.READY else ""
+        report(Step(name="serve", state=state, message=f"{event.message}{address}"))
+
+    launch.log_path.parent.mkdir(parents=True, exist_ok=True)
+    outcome = run_engine(
+        launch.spec, log_path=launch.log_path, on_event=tell, api_key=launch.api_key, stop=threading.Event()
+    )
+    ended = InterruptedRunError("stopped on request; the engine has ended") if outcome.interrupted else None
+    return Result(kind="serve", data=_report(launch, base_url, outcome), error=ended)
+
+
+def _report(launch: Launch, base_url: str, outcome: ServeOutcome) -> ServeReport:
+    return ServeReport(
+        model=launch.spec.served_name,
+        base_url=base_url,
+        log=str(launch.log_path),
+        first_answer=outcome.first_completion,
+        elapsed_seconds=outcome.elapsed_seconds,
+    )
+
+
+def state_directory(environ: Mapping[str, str]) -> Path:
+    """Where logs go: `v4deploy` below XDG_STATE_HOME, or the system's equivalent."""
+    from platformdirs import user_state_path
+
+    named = environ.get("XDG_STATE_HOME")
+    return Path(named) / "v4deploy" if named else user_state_path("v4deploy", appauthor=False)
+
+
+def free_port() -> int:
+    """A port on loopback that nobody has now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _locate(workspace: Workspace, plan: Plan) -> LocatedEngine:
+    chosen = plan.chosen
+    if chosen.engine is not EngineId.LLAMA_CPP:
+        raise UsageError(
+            f"`serve` starts llama.cpp; this plan is for {chosen.engine}",
+            hint=f"write its launch files instead: `v4deploy render {plan.release.id} --engine {chosen.engine}`",
+        )
+    found = locate_llama_cpp(workspace.system.which("llama-server"))
+    if found.embedded and chosen.compute_api not in _EMBEDDED_APIS:
+        raise LaunchError(
+            f"the embedded llama.cpp does not serve {chosen.compute_api} devices",
+            hint="install a llama-server that was built for them and put it on PATH",
+        )
+    return found
+
+
+def _installed_version(workspace: Workspace, plan: Plan) -> str | None:
+    """The version found on this machine; the plan may have been made on another."""
+    engines = plan.host.engines if plan.host.origin == "live" else workspace.host().engines
+    return next((engine.version for engine in engines if engine.engine is plan.chosen.engine), None)

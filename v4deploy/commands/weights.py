@@ -1,0 +1,114 @@
+"""A plan's weight files on this disk: where they are, under which names, and whether they are all there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from v4deploy.commands.workspace import Workspace
+from v4deploy.domain.errors import LaunchError
+from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole, WeightFile
+from v4deploy.domain.plan import Plan
+from v4deploy.pull import store
+from v4deploy.pull.manifest import role_of
+from v4deploy.pull.request import PullRequest, preview_pull
+from v4deploy.pull.selection import DEFAULT_ROLES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocatedWeights:
+    """Where a plan's weights are, or will be after a pull.
+
+    Attributes:
+        plan: the plan with the file names that really are there, where they are there.
+        findings: what is missing.
+    """
+
+    directory: Path
+    plan: Plan
+    findings: tuple[Finding, ...] = ()
+
+
+def locate_weights(workspace: Workspace, plan: Plan, directory: Path | None) -> LocatedWeights:
+    """Find the files that `pull` put down, or that the user has in `directory`.
+
+    Raises:
+        ProfileError: the manifest of an earlier pull is broken.
+    """
+    if directory is not None:
+        return _in_directory(plan, directory.absolute())
+    checkpoint = plan.chosen.checkpoint
+    pulled = _find(workspace, checkpoint, roles_of(plan))
+    if pulled is None or not pulled.is_complete:
+        where = Path(preview_pull(PullRequest(checkpoint=checkpoint, weights_root=workspace.weights_root)).directory)
+        return LocatedWeights(directory=where, plan=plan, findings=(_not_here(plan, where),))
+    files = (
+        WeightFile(path=file.path, role=file.role, size_bytes=file.size_bytes, sha256=file.sha256)
+        for file in pulled.files
+    )
+    return LocatedWeights(directory=pulled.directory, plan=_with_files(plan, files))
+
+
+def pulled_directory(workspace: Workspace, checkpoint: Checkpoint) -> Path | None:
+    """Where a checkpoint was pulled to, complete or not; None when it was not.
+
+    Raises:
+        ProfileError: the manifest of an earlier pull is broken.
+    """
+    pulled = _find(workspace, checkpoint, DEFAULT_ROLES)
+    return pulled.directory if pulled else None
+
+
+def roles_of(plan: Plan) -> tuple[FileRole, ...]:
+    """Which files of a checkpoint a plan needs: those that every start needs, and the draft model where it drafts."""
+    return (*DEFAULT_ROLES, FileRole.DRAFT) if plan.chosen.use_draft else DEFAULT_ROLES
+
+
+def _find(workspace: Workspace, checkpoint: Checkpoint, roles: tuple[FileRole, ...]) -> store.Pulled | None:
+    commit = PullRequest(checkpoint=checkpoint, weights_root=workspace.weights_root).commit
+    return store.find_pulled(workspace.weights_root, checkpoint.repo, checkpoint.id, revision=commit, roles=roles)
+
+
+def require_weights(located: LocatedWeights) -> LocatedWeights:
+    """The same, when nothing is missing.
+
+    Raises:
+        LaunchError: the weights are not all there.
+    """
+    for finding in located.findings:
+        if finding.id == "storage.weights-not-here":
+            raise LaunchError(finding.summary, hint=finding.fix)
+    return located
+
+
+def _in_directory(plan: Plan, directory: Path) -> LocatedWeights:
+    """Files that somebody else fetched: taken by their names, as no manifest vouches for them."""
+    suffix = ".gguf" if plan.chosen.checkpoint.format is CheckpointFormat.GGUF else ".safetensors"
+    paths = sorted(path for path in directory.rglob(f"*{suffix}") if path.is_file()) if directory.is_dir() else []
+    if not paths:
+        return LocatedWeights(directory=directory, plan=plan, findings=(_not_here(plan, directory),))
+    names = [path.relative_to(directory).as_posix() for path in paths]
+    files = [
+        WeightFile(path=name, role=role_of(name), size_bytes=path.stat().st_size)
+        for name, path in zip(names, paths, strict=True)
+    ]
+    return LocatedWeights(directory=directory, plan=_with_files(plan, files))
+
+
+def _with_files(plan: Plan, files: Iterable[WeightFile]) -> Plan:
+    checkpoint = replace(plan.chosen.checkpoint, files=tuple(files))
+    return replace(plan, chosen=replace(plan.chosen, checkpoint=checkpoint))
+
+
+def _not_here(plan: Plan, directory: Path) -> Finding:
+    checkpoint = plan.chosen.checkpoint
+    return Finding(
+        id="storage.weights-not-here",
+        severity=Severity.WARN,
+        summary=f"the weights of {checkpoint.repo} ({checkpoint.quant}) are not complete in {directory}",
+        evidence=(Evidence(source=str(directory)),),
+        why="an engine started now would find nothing to load",
+        fix=f"v4deploy pull {plan.release.id} --quant {checkpoint.quant}",
+    )

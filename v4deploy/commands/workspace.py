@@ -1,0 +1,54 @@
+"""What every command stands on: the environment, the machine, and the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from v4deploy.catalogue.load import load_catalogue
+from v4deploy.domain.catalogue import Catalogue
+from v4deploy.domain.hardware import Host
+from v4deploy.planning.hypothetical import parse_hardware
+from v4deploy.probes.survey import survey
+from v4deploy.pull.store import weights_root
+from v4deploy.resources import data_dir, overlay_dir
+from v4deploy.system.base import System
+from v4deploy.system.live import LiveSystem
+from v4deploy.system.recorded import RecordedSystem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """Passed to every command, so that none reads the environment on its own."""
+
+    environ: Mapping[str, str]
+    system: System
+    catalogue: Catalogue
+
+    @property
+    def weights_root(self) -> Path:
+        """Where weights live on this machine."""
+        return weights_root(self.environ)
+
+    def host(self, hardware: str | None = None) -> Host:
+        """The machine to plan for: the one named (`8x h200`), else the one we stand on (or its recording).
+
+        Raises:
+            UsageError: `hardware` names an unknown chip or a size that was not sold.
+        """
+        if hardware:
+            return parse_hardware(hardware, self.catalogue.chips)
+        return survey(self.system, weights_dir=str(self.weights_root), chips=self.catalogue.chips)
+
+
+def open_workspace(environ: Mapping[str, str], recording: Path | None = None) -> Workspace:
+    """Load the catalogue (shipped, then the user's overlay) and choose the machine.
+
+    Raises:
+        ProfileError: a profile or the recording is not of its form.
+    """
+    overlay = overlay_dir("profiles", environ)
+    directories = [data_dir("profiles"), *([overlay] if overlay else [])]
+    system: System = LiveSystem(environ) if recording is None else RecordedSystem(recording)
+    return Workspace(environ=environ, system=system, catalogue=load_catalogue(directories))

@@ -1,0 +1,32 @@
+# The two commands of the README, and what continuous integration runs. Each makes .venv and installs what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check wheel-smoke clean
+
+demo: $(VENV)/.installed
+	@$(BIN)/v4deploy demo
+
+test: $(VENV)/.installed
+	$(BIN)/pytest -n auto
+
+check: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Builds the wheel, installs it into an environment of its own, and uses it away from this checkout.
+wheel-smoke: $(VENV)/.installed
+	$(BIN)/python .ci/wheel_smoke.py
+
+clean:
+	rm -rf $(VENV) dist build
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "v4deploy needs Python 3.11 or newer; run: make $(MAKECMDGOALS) PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embedded,test]' build
+	@touch $@

@@ -215,7 +215,8 @@ def test_up_serves_until_ctrl_c_and_leaves_no_process(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode == ExitCode.INTERRUPTED
-    assert not [child for child in children if child.is_running()]
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
 
 
 @pytest.mark.usefixtures("hub")

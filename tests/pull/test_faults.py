@@ -52,7 +52,9 @@ def test_a_connection_that_is_cut_for_ever_ends_with_what_is_safe(desk: Desk) ->
     desk.hub.faults.cut_times = 0
     result = desk.pull()
     desk.assert_right(result)
-    assert result.kept_bytes == 60
+    # A file behind the failed one may have begun before the pull was stopped, so more can be there.
+    assert result.kept_bytes >= 60
+    assert any(seen.range and seen.range.startswith("bytes=60-") for seen in desk.hub.faults.seen)
 
 
 def test_a_server_that_ignores_range_never_ruins_a_file(desk: Desk) -> None:

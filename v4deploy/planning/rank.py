@@ -16,7 +16,7 @@ _ENGINE_ORDER = {EngineId.VLLM: 0, EngineId.MINDIE: 0, EngineId.LLAMA_CPP: 1, En
 
 _REASONS = (
     "its context is short",
-    "its experts are re-quantised",
+    "its experts are not known to be the original ones",
     "part of it is computed by the CPU",
     "no published run on this device",
     "another engine is faster here",

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from v4deploy.domain.finding import Finding, Severity
+from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import Device, Host, HostOrigin, Pool
 from v4deploy.domain.units import format_gib
 
@@ -38,10 +38,18 @@ def print_finding(console: Console, finding: Finding, *, detailed: bool = True) 
     if finding.why:
         console.print(f"        {escape(finding.why)}", style="dim")
     for evidence in finding.evidence[:2]:
-        value = evidence.value if evidence.value is not None else f"unreadable ({evidence.error})"
-        console.print(f"        seen: {escape(value.strip()[:200])}  ({escape(evidence.source)})", style="dim")
+        console.print(f"        {escape(_evidence_words(evidence))}", style="dim")
     if finding.fix:
         console.print(f"        [hint]fix:[/hint] {escape(finding.fix)}")
+
+
+def _evidence_words(evidence: Evidence) -> str:
+    """`seen: VALUE (SOURCE)`, or why the source gave none; a source that is only cited stands alone."""
+    if evidence.value is not None:
+        return f"seen: {evidence.value.strip()[:200]}  ({evidence.source})"
+    if evidence.error is not None:
+        return f"could not be read: {evidence.error.strip()[:200]}  ({evidence.source})"
+    return f"source: {evidence.source}"
 
 
 def describe_host(host: Host) -> str:

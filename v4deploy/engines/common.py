@@ -11,7 +11,7 @@ from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi
 from v4deploy.domain.model import CheckpointFormat
-from v4deploy.domain.plan import FootprintPart, Plan
+from v4deploy.domain.plan import FootprintPart, Plan, PoolUse
 from v4deploy.domain.units import MB, format_gib
 from v4deploy.domain.versions import is_older
 
@@ -128,14 +128,23 @@ def facts(plan: Plan, profile: EngineProfile, options: LaunchOptions) -> tuple[s
         f"Context: {chosen.context_tokens} tokens a sequence, {slots}, KV cache {chosen.kv_cache_type}",
         f"Layout:  {_layout_words(plan)}",
     ]
-    lines += [
-        f"Memory:  {pool.label}: {format_gib(pool.needed_bytes)} of {format_gib(pool.budget_bytes)}"
-        for pool in plan.pools
-    ]
+    lines += _memory_lines(plan.pools)
     if layout.host_expert_layers:
         lines.append(f"Offload: routed experts of {layout.host_expert_layers} layers stay in host memory")
     lines.append(f"Written by v4deploy {plan.tool_version}")
     return tuple(lines)
+
+
+def _memory_lines(pools: tuple[PoolUse, ...]) -> list[str]:
+    """One line a pool; devices that carry the same share one."""
+    alike: dict[tuple[int, int | None], list[PoolUse]] = {}
+    for pool in pools:
+        alike.setdefault((pool.needed_bytes, pool.budget_bytes), []).append(pool)
+    return [
+        f"Memory:  {same[0].label}{f' and {len(same) - 1} more like it, each' if len(same) > 1 else ''}: "
+        f"{format_gib(needed_bytes)} of {format_gib(budget_bytes)}"
+        for (needed_bytes, budget_bytes), same in alike.items()
+    ]
 
 
 def _layout_words(plan: Plan) -> str:

@@ -5,22 +5,7 @@
 # Engine:  MindIE Motor / vLLM-Ascend 0.23.0 on cann
 # Context: 1048576 tokens a sequence, 32 sequences, KV cache auto
 # Layout:  16x Ascend910, tensor parallel 4, data parallel 4, expert parallel
-# Memory:  huawei-0: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-1: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-2: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-3: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-4: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-5: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-6: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-7: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-8: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-9: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-10: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-11: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-12: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-13: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-14: 17.5 GiB of 64.0 GiB
-# Memory:  huawei-15: 17.5 GiB of 64.0 GiB
+# Memory:  huawei-0 and 15 more like it, each: 17.5 GiB of 64.0 GiB
 # Written by v4deploy 0.1.0
 #
 # Apply: ./run-vllm-ascend.sh (further options are handed to vLLM and win over those below)

@@ -5,14 +5,7 @@
 # Engine:  MindIE Motor / vLLM-Ascend 0.23.0 on cann
 # Context: 133120 tokens a sequence, 32 sequences, KV cache auto
 # Layout:  8x Ascend 910B3, tensor parallel 8, expert parallel
-# Memory:  huawei-0: 35.0 GiB of 64.0 GiB
-# Memory:  huawei-1: 35.0 GiB of 64.0 GiB
-# Memory:  huawei-2: 35.0 GiB of 64.0 GiB
-# Memory:  huawei-3: 35.0 GiB of 64.0 GiB
-# Memory:  huawei-4: 35.0 GiB of 64.0 GiB
-# Memory:  huawei-5: 35.0 GiB of 64.0 GiB
-# Memory:  huawei-6: 35.0 GiB of 64.0 GiB
-# Memory:  huawei-7: 35.0 GiB of 64.0 GiB
+# Memory:  huawei-0 and 7 more like it, each: 35.0 GiB of 64.0 GiB
 # Written by v4deploy 0.1.0
 #
 # Apply: ./run-vllm-ascend.sh (further options are handed to vLLM and win over those below)

@@ -5,10 +5,7 @@
 # Engine:  MindIE Motor / vLLM-Ascend 0.23.0 on cann
 # Context: 1048576 tokens a sequence, 32 sequences, KV cache auto
 # Layout:  4x Ascend950DT, data parallel 4, expert parallel
-# Memory:  huawei-0: 39.0 GiB of 144.0 GiB
-# Memory:  huawei-1: 39.0 GiB of 144.0 GiB
-# Memory:  huawei-2: 39.0 GiB of 144.0 GiB
-# Memory:  huawei-3: 39.0 GiB of 144.0 GiB
+# Memory:  huawei-0 and 3 more like it, each: 39.0 GiB of 144.0 GiB
 # Written by v4deploy 0.1.0
 #
 # Apply: ./run-vllm-ascend.sh (further options are handed to vLLM and win over those below)

@@ -5,10 +5,7 @@
 # Engine:  vLLM 0.33.0 on cuda
 # Context: 262144 tokens a sequence, 16 sequences, KV cache fp8
 # Layout:  4x sm_100, tensor parallel 4, expert parallel
-# Memory:  nvidia-4: 39.0 GiB of 175.8 GiB
-# Memory:  nvidia-5: 39.0 GiB of 175.8 GiB
-# Memory:  nvidia-6: 39.0 GiB of 175.8 GiB
-# Memory:  nvidia-7: 39.0 GiB of 175.8 GiB
+# Memory:  nvidia-4 and 3 more like it, each: 39.0 GiB of 175.8 GiB
 # Written by v4deploy 0.1.0
 #
 # Apply: ./run-vllm.sh (further options are handed to vLLM and win over vllm.yaml)

@@ -5,14 +5,7 @@
 # Engine:  vLLM 0.33.0 on rocm
 # Context: 262144 tokens a sequence, 16 sequences, KV cache fp8
 # Layout:  8x gfx950, tensor parallel 8, expert parallel
-# Memory:  amd-0: 19.5 GiB of 175.8 GiB
-# Memory:  amd-1: 19.5 GiB of 175.8 GiB
-# Memory:  amd-2: 19.5 GiB of 175.8 GiB
-# Memory:  amd-3: 19.5 GiB of 175.8 GiB
-# Memory:  amd-4: 19.5 GiB of 175.8 GiB
-# Memory:  amd-5: 19.5 GiB of 175.8 GiB
-# Memory:  amd-6: 19.5 GiB of 175.8 GiB
-# Memory:  amd-7: 19.5 GiB of 175.8 GiB
+# Memory:  amd-0 and 7 more like it, each: 19.5 GiB of 175.8 GiB
 # Written by v4deploy 0.1.0
 #
 # Apply: ./run-vllm.sh (further options are handed to vLLM and win over vllm.yaml)

@@ -5,14 +5,7 @@
 # Engine:  vLLM 0.33.0 on cuda
 # Context: 262144 tokens a sequence, 16 sequences, KV cache fp8
 # Layout:  8x NVIDIA H200, tensor parallel 8, expert parallel
-# Memory:  nvidia-0: 104.0 GiB of 140.4 GiB
-# Memory:  nvidia-1: 104.0 GiB of 140.4 GiB
-# Memory:  nvidia-2: 104.0 GiB of 140.4 GiB
-# Memory:  nvidia-3: 104.0 GiB of 140.4 GiB
-# Memory:  nvidia-4: 104.0 GiB of 140.4 GiB
-# Memory:  nvidia-5: 104.0 GiB of 140.4 GiB
-# Memory:  nvidia-6: 104.0 GiB of 140.4 GiB
-# Memory:  nvidia-7: 104.0 GiB of 140.4 GiB
+# Memory:  nvidia-0 and 7 more like it, each: 104.0 GiB of 140.4 GiB
 # Written by v4deploy 0.1.0
 #
 # Apply: ./run-vllm.sh (further options are handed to vLLM and win over vllm.yaml)

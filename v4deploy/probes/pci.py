@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from v4deploy.system.base import FileRead, System
 
 PCI_DEVICES = "/sys/bus/pci/devices"
-# Class codes (base class, subclass) of what computes: VGA, 3D controller, processing accelerator.
-_COMPUTE_CLASSES = ("0x0300", "0x0302", "0x1200")
+# Class codes (base class, subclass) of what computes: VGA, 3D controller, other display controller (MI100 to MI250,
+# Strix Halo), processing accelerator.
+_COMPUTE_CLASSES = ("0x0300", "0x0302", "0x0380", "0x1200")
 _ADDRESS = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-9a-f])", re.IGNORECASE)
 
 

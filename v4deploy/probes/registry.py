@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from v4deploy.probes import nvidia
+from v4deploy.probes import amd, apple, ascend, nvidia
 from v4deploy.probes.base import Probe
 
-ALL_PROBES: tuple[Probe, ...] = (nvidia,)
+ALL_PROBES: tuple[Probe, ...] = (nvidia, amd, apple, ascend)

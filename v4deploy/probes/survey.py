@@ -140,19 +140,20 @@ def _with_chips(host: Host, chips: Sequence[Chip]) -> Host:
     """Each device with its catalogue entry, and what only that can tell: an architecture that the driver leaves out,
     and the stock ceiling of a pool whose own ceiling is unknown.
     """
-    devices = []
+    devices, assumed = [], []
     pools = {pool.id: pool for pool in host.pools}
     for device in host.devices:
-        chip = match_chip(device, pools[device.pool_id].total.size_bytes, chips)
+        pool = pools[device.pool_id]
+        chip = match_chip(device, pool.total.size_bytes, chips)
         arch = device.arch or (chip.arch if chip else None)
         devices.append(replace(device, chip=chip.id if chip else None, arch=arch))
-        if chip:
-            pools[device.pool_id] = apply_chip_ceiling(pools[device.pool_id], chip)
-    assumed = [
-        _ceiling_assumed(pool)
-        for pool in pools.values()
-        if pool.ceiling != host.pool(pool.id).ceiling and "assumed" in pool.ceiling.source
-    ]
+        pools[pool.id] = apply_chip_ceiling(pool, chip) if chip else pool
+        if (
+            chip
+            and pools[pool.id] != pool
+            and not any(r.memory_bytes == pool.total.size_bytes for r in chip.memory_ceilings)
+        ):
+            assumed.append(_ceiling_assumed(pools[pool.id]))
     return replace(host, devices=tuple(devices), pools=tuple(pools.values()), findings=(*host.findings, *assumed))
 
 

@@ -1,0 +1,189 @@
+"""Macs: system_profiler, sysctl, llama-server, and the catalogue's ceilings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from v4deploy.domain.chip import Chip, MemoryCeiling, Source
+from v4deploy.domain.chips import apply_chip_ceiling
+from v4deploy.domain.hardware import HOST_POOL_ID, Amount, ComputeApi, Pool, PoolKind, ProbeOutcome, Vendor
+from v4deploy.probes import apple
+from v4deploy.probes.base import Capture
+from v4deploy.system.base import CommandRun, Failure, FileRead
+from v4deploy.system.recorded import RecordedSystem
+
+GIB = 1024**3
+MIB = 1024**2
+RECORDINGS = Path(__file__).parents[1] / "recordings"
+SYSCTL = "hw.memsize: 137438953472\nmachdep.cpu.brand_string: Apple M3 Max\niogpu.wired_limit_mb: 0\n"
+
+
+def profile(chip: str = "Apple M3 Max", cores: Any = "40") -> str:
+    return json.dumps(
+        {
+            "SPHardwareDataType": [{"chip_type": chip, "number_processors": "proc 16:12:4"}],
+            "SPDisplaysDataType": [{"_name": chip, "sppci_cores": cores}],
+        }
+    )
+
+
+def parsed(
+    profiler: str = "", sysctl: str = "", listing: str | None = None, listing_on_stderr: str = ""
+) -> ProbeOutcome:
+    runs = [
+        CommandRun(argv=apple.PROFILER, exit_status=0, stdout=profiler),
+        CommandRun(argv=apple.SYSCTL, exit_status=0, stdout=sysctl),
+    ]
+    if listing is not None:
+        runs.append(
+            CommandRun(argv=apple.LIST_DEVICES, exit_status=0, stdout=listing, stderr=listing_on_stderr),
+        )
+    return apple.parse(
+        Capture(commands={" ".join(run.argv): run for run in runs}, host_memory_bytes=128 * GIB, host_free_bytes=GIB)
+    )
+
+
+def ceiling(outcome: ProbeOutcome) -> int | None:
+    (pool,) = outcome.pools
+    return pool.ceiling.size_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "arch"),
+    [
+        ("Apple M1", "apple-m1"),
+        ("Apple M2 Ultra", "apple-m2"),
+        ("Apple M5 Max", "apple-m5"),
+        ("Apple M10", "apple-m10"),
+    ],
+)
+def test_the_architecture_is_the_generation(name: str, arch: str) -> None:
+    (device,) = parsed(profile(name), SYSCTL).devices
+    assert (device.name, device.arch, device.pool_id) == (name, arch, HOST_POOL_ID)
+
+
+def test_a_wired_limit_of_zero_is_not_a_ceiling_of_zero() -> None:
+    assert ceiling(parsed(profile(), SYSCTL)) is None
+
+
+def test_a_wired_limit_is_the_ceiling() -> None:
+    assert ceiling(parsed(profile(), SYSCTL.replace("limit_mb: 0", "limit_mb: 92000"))) == 92000 * MIB
+
+
+@pytest.mark.parametrize("prefix", ["MTL0", "Metal"])
+def test_metal_is_believed_before_the_wired_limit(prefix: str) -> None:
+    listing = f"Available devices:\n  {prefix}: Apple M1 Max (26000 MiB, 25999 MiB free)\n"
+    limited = SYSCTL.replace("limit_mb: 0", "limit_mb: 92000")
+    assert ceiling(parsed(profile(), limited, listing)) == 26000 * MIB
+    assert ceiling(parsed(profile(), limited, "", listing)) == 26000 * MIB
+
+
+def test_a_llama_server_without_metal_tells_no_ceiling() -> None:
+    listing = "Available devices:\n  BLAS: Accelerate (0 MiB, 0 MiB free)\n  (none)\n"
+    assert ceiling(parsed(profile(), SYSCTL, listing)) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"SPHardwareDataType": []}', "Kein Zugriff", "\0"])
+def test_without_system_profiler_the_chip_comes_from_sysctl(text: str) -> None:
+    outcome = parsed(text, SYSCTL)
+    (device,) = outcome.devices
+    assert (device.name, device.gpu_cores) == ("Apple M3 Max", None)
+    assert [finding.id for finding in outcome.findings] == ["gpu.apple.cores-unknown"]
+
+
+@pytest.mark.parametrize("cores", ["", "many", "-1", 0, None, [40]])
+def test_core_counts_that_are_none(cores: Any) -> None:
+    (device,) = parsed(profile(cores=cores), SYSCTL).devices
+    assert device.gpu_cores is None
+
+
+def test_a_core_count_may_be_a_number() -> None:
+    (device,) = parsed(profile(cores=40), SYSCTL).devices
+    assert device.gpu_cores == 40
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+def test_a_mac_that_tells_nothing_is_a_finding(failure: Failure) -> None:
+    runs = [CommandRun(argv=argv, exit_status=None, failure=failure) for argv in (apple.PROFILER, apple.SYSCTL)]
+    outcome = apple.parse(Capture(commands={" ".join(run.argv): run for run in runs}))
+    assert outcome.devices == ()
+    assert [finding.id for finding in outcome.findings] == ["gpu.apple.unreadable"]
+    assert str(failure) in {evidence.error for evidence in outcome.findings[0].evidence}
+
+
+def test_a_mac_with_an_intel_processor_has_no_device() -> None:
+    outcome = parsed("{}", "machdep.cpu.brand_string: Intel(R) Core(TM) i9-9980HK CPU @ 2.40GHz\n")
+    assert outcome.devices == ()
+    assert [finding.id for finding in outcome.findings] == ["gpu.apple.no-apple-silicon"]
+
+
+@given(st.text(), st.text(), st.text())
+def test_no_output_makes_the_parser_fail(profiler: str, sysctl: str, listing: str) -> None:
+    parsed(profiler, sysctl, listing)
+
+
+def test_other_linux_machines_are_no_macs() -> None:
+    read = FileRead(path=apple._COMPATIBLE, text="raspberrypi,5-model-b\0brcm,bcm2712\0")
+    assert apple.parse(Capture(files={read.path: read})) == ProbeOutcome()
+
+
+def test_on_linux_only_one_file_is_read() -> None:
+    capture = apple.collect(RecordedSystem(RECORDINGS / "hgx-h100-x8"))
+    assert capture.commands == {}
+    assert list(capture.files) == [apple._COMPATIBLE]
+
+
+# --- the catalogue's ceilings ----------------------------------------------------------------------------------------
+
+
+def mac_chip(fraction: float | None) -> Chip:
+    return Chip(
+        id="m3-ultra",
+        name="Apple M3 Ultra",
+        vendor=Vendor.APPLE,
+        compute_api=ComputeApi.METAL,
+        arch="apple-m3",
+        pool_kind=PoolKind.UNIFIED,
+        memory_bytes=(96 * GIB, 256 * GIB),
+        bandwidth_bytes_per_second=None,
+        formats=(),
+        memory_ceilings=(MemoryCeiling(memory_bytes=256 * GIB, ceiling_bytes=228065 * MIB),),
+        default_ceiling_fraction=fraction,
+        source=Source(source="test", as_of="2026-11-22"),
+    )
+
+
+def host_pool(total: int | None, ceiling_bytes: int | None = None) -> Pool:
+    return Pool(
+        id=HOST_POOL_ID,
+        kind=PoolKind.UNIFIED,
+        total=Amount(size_bytes=total, source="sysctl"),
+        ceiling=Amount(size_bytes=ceiling_bytes, source="the machine"),
+        free=Amount(size_bytes=GIB, source="vm_stat"),
+    )
+
+
+def test_an_open_ceiling_is_the_measured_one() -> None:
+    found = apply_chip_ceiling(host_pool(256 * GIB), mac_chip(0.75)).ceiling
+    assert found == Amount(size_bytes=228065 * MIB, source="profiles/hardware/apple.yaml")
+
+
+def test_a_size_that_nobody_measured_is_assumed_and_says_so() -> None:
+    found = apply_chip_ceiling(host_pool(96 * GIB), mac_chip(0.75)).ceiling
+    assert found.size_bytes == 72 * GIB
+    assert "75% assumed" in found.source
+
+
+@pytest.mark.parametrize(
+    ("pool", "fraction"),
+    [(host_pool(256 * GIB, 100 * GIB), 0.75), (host_pool(None), 0.75), (host_pool(96 * GIB), None)],
+    ids=["told by the machine", "size unknown", "nothing known"],
+)
+def test_a_ceiling_is_left_alone(pool: Pool, fraction: float | None) -> None:
+    assert apply_chip_ceiling(pool, mac_chip(fraction)) == pool

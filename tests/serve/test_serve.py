@@ -101,16 +101,19 @@ def test_one_empty_answer_is_forgiven(fake: Fake, log: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "doing"),
+    ("option", "doing", "timeout_seconds"),
     [
-        (("--closed-seconds", "60"), "its port still closed"),
-        (("--never-healthy",), "loading the weights"),
-        (("--hang-completion",), "without an answer"),
+        (("--closed-seconds", "60"), "its port still closed", 0.3),
+        # These have to get as far as opening the port, which takes an interpreter's start on a busy machine.
+        (("--never-healthy",), "loading the weights", 2.5),
+        (("--hang-completion",), "without an answer", 2.5),
     ],
 )
-def test_not_ready_in_time_says_what_it_was_doing(fake: Fake, log: Path, option: tuple[str, ...], doing: str) -> None:
+def test_not_ready_in_time_says_what_it_was_doing(
+    fake: Fake, log: Path, option: tuple[str, ...], doing: str, timeout_seconds: float
+) -> None:
     with pytest.raises(NotReadyError, match=doing):
-        _serve(fake(*option, timeout_seconds=0.3), Story(), log)
+        _serve(fake(*option, timeout_seconds=timeout_seconds), Story(), log)
 
 
 def test_an_engine_that_ends_while_it_loads(fake: Fake, log: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_hanging_command_is_killed_with_its_children_and_keeps_its_words(tmp_p
         "print('partial', flush=True)\n"
         "time.sleep(60)\n"
     )
-    ran = run_command(python(code), timeout_seconds=1.5, environ=ENVIRON)
+    ran = run_command(python(code), timeout_seconds=4, environ=ENVIRON)
     assert (ran.failure, ran.exit_status, ran.stdout) == (Failure.TIMED_OUT, None, "partial\n")
     assert ended(int(mark.read_text()))
 

@@ -112,3 +112,17 @@ def test_a_transfer_is_told_in_steps_not_by_the_byte() -> None:
         output.report(Transfer(path="a", done_bytes=done, total_bytes=1000))
     assert 4 <= len(stderr.getvalue().splitlines()) <= 6
     assert "100 %" in stderr.getvalue()
+
+
+def test_names_of_others_in_talk_are_not_markup() -> None:
+    stderr = io.StringIO()
+    output = Output(Mode.HUMAN, stdout=io.StringIO(), stderr=stderr)
+    for state in StepState:
+        output.report(Step(name="render", state=state, message="a[/b] in c[d]"))
+    assert stderr.getvalue().count("a[/b] in c[d]") == len(StepState)
+
+
+def test_a_table_in_a_pipe_is_not_folded() -> None:
+    stdout = io.StringIO()
+    Output(Mode.HUMAN, stdout=stdout, stderr=io.StringIO()).data.print("word " * 25)
+    assert len(stdout.getvalue().splitlines()) == 1

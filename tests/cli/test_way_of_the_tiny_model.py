@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -18,7 +19,12 @@ import pytest
 import yaml
 
 from tests.support_cli import V4Deploy
-from v4deploy.domain.errors import ExitCode
+from v4deploy.commands.result import Step, StepState
+from v4deploy.commands.up import UpRequest, prepare
+from v4deploy.commands.workspace import open_workspace
+from v4deploy.domain.engine import LaunchOptions
+from v4deploy.domain.errors import DownloadError, ExitCode
+from v4deploy.domain.plan import Request
 from v4deploy.shapes.hub_server import LoopbackHub
 from v4deploy.shapes.profile import tiny_profile
 from v4deploy.shapes.write import write_tiny
@@ -86,6 +92,26 @@ def test_pull_fetches_once_and_verify_needs_no_hub(
     verified = v4deploy("verify", "tiny", "--json")
     assert verified.code == ExitCode.OK
     assert verified.document["data"]["checked_files"] == 2
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    v4deploy: V4Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert v4deploy("pull", "tiny").code == ExitCode.OK
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_file_that_does_not_belong_is_named_but_harmless(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    v4deploy("pull", "tiny")
+    (shards(tmp_path)[0].parent / "notes.txt").write_text("mine")
+    ran = v4deploy("verify", "tiny")
+    assert ran.code == ExitCode.OK
+    assert "extra" in ran.stdout
+    assert "notes.txt" in ran.stdout
 
 
 @pytest.mark.usefixtures("hub")
@@ -162,6 +188,44 @@ def test_a_truncated_shard_ends_with_6_and_the_cause(v4deploy: V4Deploy, tmp_pat
     assert ran.code == ExitCode.LAUNCH_FAILED
     assert "within the file bounds" in ran.stderr
     assert "hint:" in ran.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("hub")
+def test_an_answer_that_does_not_come_in_time_ends_with_7(v4deploy: V4Deploy) -> None:
+    v4deploy("pull", "tiny")
+    arguments = ("--context", "1024", "--port", str(free_port()), "--timeout", "0.01")
+    ran = v4deploy("serve", "tiny", *arguments)
+    assert ran.code == ExitCode.NOT_READY
+    assert "was not ready" in ran.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("hub")
+def test_weights_that_change_behind_the_pull_stop_up(tmp_path: Path) -> None:
+    def damage(event: object) -> None:
+        if isinstance(event, Step) and (event.name, event.state) == ("pull", StepState.DONE):
+            victim = shards(tmp_path)[0]
+            data = bytearray(victim.read_bytes())
+            data[-1] ^= 1
+            victim.write_bytes(data)
+
+    request = UpRequest(
+        request=Request(model="tiny", release="tiny-1", context_tokens=1024),
+        options=LaunchOptions(weights_dir="", port=free_port()),
+        output=tmp_path / "launch",
+    )
+    with pytest.raises(DownloadError, match="are not what was published"):
+        prepare(open_workspace(dict(os.environ)), request, report=damage)
+    assert not (tmp_path / "launch").exists()
+
+
+@pytest.mark.engine
+def test_the_demo_removes_what_it_made(v4deploy: V4Deploy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    assert v4deploy("demo", "--quiet").code == ExitCode.OK
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 @pytest.mark.engine

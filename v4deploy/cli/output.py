@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.theme import Theme
 
 from v4deploy.commands.result import Result, Step, StepState, Transfer
@@ -63,9 +64,9 @@ class Output:
             return
         match event:
             case Step(state=StepState.STARTED):
-                self.talk.print(f"[bold]{event.name}[/bold]  {event.message}")
+                self.talk.print(f"[bold]{event.name}[/bold]  {escape(event.message)}")
             case Step(state=StepState.DONE):
-                self.talk.print(f"[ok]{_mark(self.talk, '✓', 'ok')}[/ok] {event.name}  {event.message}")
+                self.talk.print(f"[ok]{_mark(self.talk, '✓', 'ok')}[/ok] {event.name}  {escape(event.message)}")
             case Step():
                 self.talk.print(f"  {event.message}", style="dim", markup=False)
             case Transfer():

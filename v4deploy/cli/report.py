@@ -22,7 +22,7 @@ def unexpected(error: Exception, arguments: Sequence[str]) -> V4DeployError:
         *trace.rstrip().splitlines(),
     ]
     return V4DeployError(
-        f"this is a defect of v4deploy: {type(error).__name__}: {error}",
+        redactor.text(f"this is a defect of v4deploy: {type(error).__name__}: {error}"),
         hint="send the lines above, together with the output of `v4deploy doctor --json`, as a bug report",
         details=tuple(redactor.text("\n".join(lines)).splitlines()),
     )

@@ -35,7 +35,6 @@ RELEASE = "v4-tiny-random"
 REPOSITORY = f"v4deploy/{TINY_NAME}-GGUF"
 SEED = 4
 CONTEXT_TOKENS = 2048
-_LOOPBACK_NAMES = "127.0.0.1,localhost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +128,6 @@ def _demo_environ(environ: Mapping[str, str], base: Path, endpoint: str) -> Mapp
         "V4DEPLOY_OVERLAY": str(base / "overlay"),
         "V4DEPLOY_WEIGHTS_DIR": str(base / "weights"),
         "XDG_STATE_HOME": str(base / "state"),
-        "NO_PROXY": _LOOPBACK_NAMES,
-        "no_proxy": _LOOPBACK_NAMES,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v4deploy.commands.result import Result
@@ -16,7 +16,7 @@ from v4deploy.engines import engine_module
 from v4deploy.render.render import TemplateSet
 from v4deploy.render.render import render as render_target
 from v4deploy.render.templates import load_templates
-from v4deploy.render.write import Change, examine, write
+from v4deploy.render.write import Change, Outcome, examine, write
 from v4deploy.resources import data_dir, overlay_dir
 
 
@@ -41,10 +41,10 @@ class RenderRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderedFile:
-    """A file of a target, and what became of it (`written`, `unchanged`, `kept`). `text` only in a dry run."""
+    """A file of a target, and what became of it. `text` only in a dry run."""
 
     path: str
-    outcome: str
+    outcome: Outcome
     diff: str
     text: str | None = None
 
@@ -69,7 +69,7 @@ def render(workspace: Workspace, request: RenderRequest) -> Result[RenderReport]
     located = locate_weights(workspace, request.plan, request.weights_dir)
     plan = located.plan
     profile = workspace.catalogue.engine(plan.chosen.engine)
-    options = _with_weights(request.options, located.directory)
+    options = replace(request.options, weights_dir=str(located.directory))
     targets = _targets(request, profile)
     findings = list(located.findings)
     templates = _templates(workspace)
@@ -109,12 +109,6 @@ def _targets(request: RenderRequest, profile: EngineProfile) -> tuple[str, ...]:
     if profile.targets_without_kubernetes and not request.plan.host.kubernetes:
         return profile.targets_without_kubernetes
     return profile.targets[:1]
-
-
-def _with_weights(options: LaunchOptions, directory: Path) -> LaunchOptions:
-    from dataclasses import replace
-
-    return replace(options, weights_dir=str(directory))
 
 
 def _templates(workspace: Workspace) -> TemplateSet:

@@ -14,10 +14,11 @@ from v4deploy.commands.weights import locate_weights, require_weights
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.engine import EngineId, LaunchOptions, LaunchSpec
 from v4deploy.domain.errors import InterruptedRunError, LaunchError, UsageError
-from v4deploy.domain.hardware import ComputeApi
+from v4deploy.domain.finding import Finding
+from v4deploy.domain.hardware import ComputeApi, HostOrigin
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import engine_module
-from v4deploy.serve.health import Completion
+from v4deploy.serve.health import Completion, Endpoint
 from v4deploy.serve.keys import read_api_keys
 from v4deploy.serve.locate import LocatedEngine, locate_llama_cpp
 from v4deploy.serve.run import ServeOutcome
@@ -27,6 +28,8 @@ from v4deploy.serve.supervisor import ServeEvent
 
 # What the embedded wheel is built for; everything else needs a llama-server of its own.
 _EMBEDDED_APIS = (ComputeApi.CPU, ComputeApi.METAL)
+# What engines are told instead of a launch target's name when no file is written.
+TARGET = "serve"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +60,16 @@ class ServeReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """Everything that a start needs."""
+    """Everything that a start needs, and what speaks against it without forbidding it."""
 
     spec: LaunchSpec
     plan: Plan
     log_path: Path
     api_key: str | None
+    findings: tuple[Finding, ...] = ()
 
 
-def prepare_launch(workspace: Workspace, request: ServeRequest, *, target: str = "serve") -> Launch:
+def prepare_launch(workspace: Workspace, request: ServeRequest) -> Launch:
     """From a plan to a process description, with all checks that can be made beforehand.
 
     Raises:
@@ -81,13 +85,13 @@ def prepare_launch(workspace: Workspace, request: ServeRequest, *, target: str =
         weights_dir=str(located.directory),
         engine_version=request.options.engine_version or engine.build or _installed_version(workspace, plan),
     )
-    check(plan, options, profile, target)
+    findings = check(plan, options, profile, TARGET)
     spec = engine.launch(engine_module(profile.id).launch_spec(plan, options, profile))
     if request.timeout_seconds is not None:
         spec = replace(spec, ready=replace(spec.ready, timeout_seconds=request.timeout_seconds))
     key = read_api_keys(options.api_key_file)[0] if options.api_key_file else None
     log_path = state_directory(workspace.environ) / f"{spec.served_name.replace('/', '--')}-{spec.port}.log"
-    return Launch(spec=spec, plan=plan, log_path=log_path, api_key=key)
+    return Launch(spec=spec, plan=plan, log_path=log_path, api_key=key, findings=findings)
 
 
 def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Result[ServeReport]:
@@ -98,7 +102,9 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
         NotReadyError: it gave no answer in time.
     """
     launch = prepare_launch(workspace, request)
-    base_url = f"http://{launch.spec.bind}:{launch.spec.port}/v1"
+    base_url = f"{Endpoint(bind=launch.spec.bind, port=launch.spec.port).base_url}/v1"
+    for finding in launch.findings:
+        report(Step(name="serve", state=StepState.NOTE, message=f"{finding.severity}: {finding.summary}"))
 
     def tell(event: ServeEvent) -> None:
         state = StepState.DONE if event.state is State.READY else StepState.NOTE
@@ -110,7 +116,8 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
         launch.spec, log_path=launch.log_path, on_event=tell, api_key=launch.api_key, stop=threading.Event()
     )
     ended = InterruptedRunError("stopped on request; the engine has ended") if outcome.interrupted else None
-    return Result(kind="serve", data=_report(launch, base_url, outcome), error=ended)
+    data = _report(launch, base_url, outcome)
+    return Result(kind="serve", data=data, findings=launch.findings, error=ended)
 
 
 def _report(launch: Launch, base_url: str, outcome: ServeOutcome) -> ServeReport:
@@ -156,5 +163,5 @@ def _locate(workspace: Workspace, plan: Plan) -> LocatedEngine:
 
 def _installed_version(workspace: Workspace, plan: Plan) -> str | None:
     """The version found on this machine; the plan may have been made on another."""
-    engines = plan.host.engines if plan.host.origin == "live" else workspace.host().engines
+    engines = plan.host.engines if plan.host.origin is HostOrigin.LIVE else workspace.host().engines
     return next((engine.version for engine in engines if engine.engine is plan.chosen.engine), None)

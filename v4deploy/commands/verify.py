@@ -11,7 +11,7 @@ from v4deploy.commands.weights import pulled_directory
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.model import Checkpoint
-from v4deploy.pull.verify import VerifyReport, verify_directory
+from v4deploy.pull.verify import ProblemKind, VerifyReport, verify_directory
 
 
 def verify(directory: Path, *, report: Report | None = None) -> Result[VerifyReport]:
@@ -24,7 +24,7 @@ def verify(directory: Path, *, report: Report | None = None) -> Result[VerifyRep
     done = verify_directory(directory, max_workers=os.cpu_count() or 1, on_bytes=_totals(report))
     if done.is_right:
         return Result(kind="verify", data=done)
-    bad = [problem for problem in done.problems if problem.kind != "extra"]
+    bad = [problem for problem in done.problems if problem.kind is not ProblemKind.EXTRA]
     error = DownloadError(
         f"{len(bad)} of {done.files} files in {done.directory} are not what was published",
         hint="remove the files named above and run `v4deploy pull` again: it fetches only what is missing",

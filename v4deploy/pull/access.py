@@ -22,6 +22,11 @@ class HubAccess:
     offline: bool = False
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether the hub runs on this machine, where no proxy of the environment can reach it."""
+        return urlsplit(self.endpoint).hostname in {"127.0.0.1", "localhost", "::1"}
+
+    @property
     def host(self) -> str:
         """Host and port, without the user and password that an address may carry."""
         return urlsplit(self.endpoint).netloc.rpartition("@")[2]

@@ -62,16 +62,18 @@ def list_repository(
 def _model_info(repo: str, revision: str | None, access: HubAccess) -> ModelInfo:
     """One request. Transient trouble comes out as TransferError, refusals as DownloadError."""
     import httpx2
-    from huggingface_hub import HfApi, constants, errors
+    from huggingface_hub import HfApi, constants, errors, set_client_factory
 
+    if access.offline:
+        raise failures.offline(f"the file list of {repo}")
     # Without this, the library asks huggingface.co for a registry of its own before each first request, also when the
     # endpoint is a mirror or loopback: a call that nobody asked for, and a stall of seconds without a network.
     constants.HF_HUB_DISABLE_TELEMETRY = True
+    # The library's own client takes the environment's proxy for a hub on this machine too, which it cannot reach.
+    set_client_factory(lambda: httpx2.Client(follow_redirects=True, trust_env=not access.is_loopback))
     api = HfApi(endpoint=access.endpoint, token=access.token or False, library_name="v4deploy")
     try:
         return api.model_info(repo, revision=revision, files_metadata=True, timeout=_ANSWER_SECONDS)
-    except errors.OfflineModeIsEnabled:
-        raise failures.offline(f"the file list of {repo}") from None
     except errors.HFValidationError:
         raise DownloadError(
             f"`{repo}` is not the name of a repository", hint="write it as owner/name; `v4deploy models` lists them"

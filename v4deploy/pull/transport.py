@@ -68,7 +68,9 @@ class Transport:
         self._origin = _origin(urlsplit(access.endpoint))
         self._access = access
         self._ssl_context = ssl_context
-        self._proxies = urllib.request.getproxies() if proxies is None else proxies
+        if proxies is None:
+            proxies = {} if access.is_loopback else urllib.request.getproxies()
+        self._proxies = proxies
         self._stall_seconds = stall_seconds
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()

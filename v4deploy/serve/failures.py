@@ -126,7 +126,7 @@ _VLLM = (
     _Rule(
         pattern=r"[Ff]ree memory on device .* is less than desired GPU memory utilization",
         cause="something else already uses the memory of a device",
-        fix="stop it (`v4deploy doctor` lists what runs there), or lower the share of memory that the engine may take",
+        fix="stop it (`nvidia-smi` lists what runs there), or lower the share of memory that the engine may take",
     ),
     _Rule(
         pattern=r"unrecognized arguments: (?P<what>.+)",
@@ -136,7 +136,7 @@ _VLLM = (
     _Rule(
         pattern=r"Model architectures? .* (is|are) not supported",
         cause="this version of the engine does not know the model's architecture",
-        fix="install the minimum version that `v4deploy models` names, or a newer one",
+        fix="upgrade the engine; `v4deploy doctor` says which version V4 needs",
     ),
     _Rule(
         pattern=r"(driver version is insufficient|unsupported display driver|forward compatibility was attempted)",
@@ -156,7 +156,7 @@ _VLLM = (
     _Rule(
         pattern=r"(Unknown recipe|tf32_hc_prenorm_gemm)",
         cause="this version's DeepGEMM has no kernel of V4 for these devices",
-        fix="use another version of the engine; `v4deploy doctor` names the ones that are known to work",
+        fix="use another version of the engine; 0.23.0 on B300 and 0.24.0 on SM 12.x were reported to fail so",
     ),
     _Rule(
         pattern=r"VLLM_PORT .*appears to be a URI",

@@ -12,7 +12,8 @@ from v4deploy.commands.render import RenderReport
 from v4deploy.commands.serve import ServeReport
 from v4deploy.commands.up import UpReport
 from v4deploy.domain.units import format_gb
-from v4deploy.pull.verify import VerifyReport
+from v4deploy.pull.verify import ProblemKind, VerifyReport
+from v4deploy.render.write import Outcome
 
 
 def view_pull(console: Console, report: PullReport) -> None:
@@ -50,7 +51,7 @@ def _print_preview(console: Console, report: PullReport) -> None:
 def view_verify(console: Console, report: VerifyReport) -> None:
     console.print(f"[bold]{escape(report.repo)}[/bold] @ {report.revision}")
     for problem in report.problems:
-        style = "warn" if problem.kind == "extra" else "fail"
+        style = "warn" if problem.kind is ProblemKind.EXTRA else "fail"
         console.print(f"  [{style}]{problem.kind}[/]  {escape(problem.path)}: {escape(problem.summary)}")
     console.print(f"{report.checked_files} of {report.files} files hashed, {format_gb(report.checked_bytes)}")
 
@@ -62,7 +63,7 @@ def view_render(console: Console, report: RenderReport) -> None:
             console.print(file.text, markup=False, soft_wrap=True, end="")
             continue
         console.print(f"  {file.outcome:<9}  {escape(report.directory)}/{escape(file.path)}")
-        if file.outcome == "kept":
+        if file.outcome is Outcome.KEPT:
             console.print("  you edited the file that is there; the new one stands beside it", style="dim")
             console.print(file.diff, markup=False, soft_wrap=True, style="dim")
     for finding in report.findings:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -232,8 +232,7 @@ def test_two_pulls_at_once_the_second_says_who_is_first(desk: Desk) -> None:
     first.start()
     try:
         directory = desk.weights / REPO.replace("/", "--") / desk.hub.repositories[REPO].commit
-        while not (directory / "v4deploy-manifest.json").exists():
-            time.sleep(0.005)
+        soon(lambda: (directory / "v4deploy-manifest.json").exists())
         with pytest.raises(DownloadError, match=rf"is running: process {os.getpid()} on .* since 2026-11-22"):
             desk.pull()
     finally:
@@ -265,8 +264,7 @@ def test_ctrl_c_wakes_threads_that_wait_for_a_stalled_server(desk: Desk) -> None
     assert main_thread is not None
 
     def interrupt() -> None:
-        while desk.byte_requests() < 2:
-            time.sleep(0.005)
+        soon(lambda: desk.byte_requests() >= 2)
         signal.pthread_kill(main_thread, signal.SIGINT)
 
     helper = threading.Thread(target=interrupt)
@@ -321,3 +319,11 @@ def test_bytes_beyond_the_journal_are_not_believed(desk: Desk) -> None:
     result = desk.pull()
     desk.assert_right(result)
     assert result.fetched_bytes + result.kept_bytes == result.total_bytes
+
+
+def soon(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread brings about; fails instead of waiting for ever."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)

@@ -232,7 +232,7 @@ def test_two_pulls_at_once_the_second_says_who_is_first(desk: Desk) -> None:
     first.start()
     try:
         directory = desk.weights / REPO.replace("/", "--") / desk.hub.repositories[REPO].commit
-        soon(lambda: (directory / "v4deploy-manifest.json").exists())
+        soon((directory / "v4deploy-manifest.json").exists)
         with pytest.raises(DownloadError, match=rf"is running: process {os.getpid()} on .* since 2026-11-22"):
             desk.pull()
     finally:

@@ -1,5 +1,6 @@
-/* A stand-in for libnvidia-ml.so.1 with four devices: a healthy one, a lost one, one whose memory is not supported and
-   whose fabric is not ready, and one that is cut into MIG slices. Layouts are those of NVML's public header. */
+/* A stand-in for libnvidia-ml.so.1 with four devices: one that works and is due for repair, a lost one, one whose memory
+   is not supported and whose fabric is not ready, and a virtual one that is cut into MIG slices. The first and the third
+   are linked directly twice. Layouts are those of NVML's public header. */
 #include <stdint.h>
 #include <string.h>
 
@@ -10,7 +11,14 @@ typedef struct {
     unsigned domain, bus, device, id, subsystem;
     char address[32];
 } pci_info;
-typedef struct { unsigned version; unsigned char cluster[16]; unsigned status, clique, state, health; } fabric_info;
+typedef struct {
+    unsigned version;
+    unsigned char cluster[16];
+    unsigned status, clique, state, health;
+    unsigned char summary; /* from version 3 on */
+} fabric_info;
+typedef struct { unsigned code, state; char info[128], product[128]; unsigned enabled, expiry[4]; } licensable_feature;
+typedef struct { int supported; unsigned count; licensable_feature features[3]; } licensable_features;
 typedef struct {
     unsigned field, scope;
     long long timestamp, latency;
@@ -19,7 +27,7 @@ typedef struct {
 } field_value;
 typedef struct { unsigned version, value; } addressing_mode;
 
-enum { OK = 0, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, LOST = 15 };
+enum { OK = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6, LOST = 15, OLD_VERSION = 25 };
 static long number(void *handle) { return (long)(intptr_t)handle; }
 
 int nvmlInitWithFlags(unsigned flags) { return OK; }
@@ -66,6 +74,10 @@ int nvmlDeviceGetAddressingMode(void *handle, addressing_mode *mode) {
     return OK;
 }
 int nvmlDeviceGetGpuFabricInfoV(void *handle, fabric_info *info) {
+    if (info->version == 0x3000028) {
+        if (number(handle) == 3) return OLD_VERSION;
+        info->summary = 1;
+    }
     info->state = number(handle) == 3 ? 2 : 3;
     info->status = 0;
     return OK;
@@ -85,3 +97,50 @@ int nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned index, void **sli
     *slice = (void *)(intptr_t)(100 + index);
     return OK;
 }
+
+int nvmlDeviceGetEccMode(void *handle, unsigned *current, unsigned *pending) {
+    *current = 1;
+    *pending = number(handle) != 1;
+    return OK;
+}
+int nvmlDeviceGetRetiredPagesPendingStatus(void *handle, unsigned *pending) { return NOT_SUPPORTED; }
+int nvmlDeviceGetRemappedRows(void *handle, unsigned *good, unsigned *bad, unsigned *pending, unsigned *failed) {
+    *good = 1; *bad = 2; *pending = 1; *failed = 0;
+    return number(handle) == 1 ? OK : NOT_SUPPORTED;
+}
+int nvmlDeviceGetVirtualizationMode(void *handle, unsigned *mode) { *mode = number(handle) == 4 ? 2 : 0; return OK; }
+int nvmlDeviceGetGridLicensableFeatures_v4(void *handle, licensable_features *all) {
+    all->count = 2;
+    strcpy(all->features[0].product, "NVIDIA Virtual Applications");
+    strcpy(all->features[1].product, "NVIDIA Virtual Compute Server");
+    all->features[1].state = 1;
+    return OK;
+}
+int nvmlDeviceGetMemoryAffinity(void *handle, unsigned words, unsigned long *nodes, unsigned scope) {
+    nodes[words > 1] = 1ul << number(handle);
+    return scope == 0 ? OK : INVALID_ARGUMENT;
+}
+int nvmlDeviceGetNvLinkState(void *handle, unsigned link, unsigned *active) {
+    if (number(handle) == 4) return NOT_SUPPORTED;
+    *active = link != 1;
+    return link < 3 ? OK : INVALID_ARGUMENT;
+}
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(void *handle, unsigned link, pci_info *info) {
+    strcpy(info->address, number(handle) == 1 ? "00000000:13:00.0" : "00000000:11:00.0");
+    return OK;
+}
+int nvmlDeviceGetNvLinkRemoteDeviceType(void *handle, unsigned link, unsigned *type) {
+    *type = 0;
+    return link == 0 ? OK : NOT_SUPPORTED;
+}
+int nvmlDeviceGetTopologyCommonAncestor(void *first, void *second, unsigned *level) { *level = 50; return OK; }
+int nvmlDeviceGetP2PStatus(void *first, void *second, unsigned question, unsigned *status) {
+    *status = number(second) == 4 ? 5 : 0;
+    return question < 3 ? OK : INVALID_ARGUMENT;
+}
+int nvmlSystemGetConfComputeState(unsigned *state) { state[0] = 2; state[1] = 1; return OK; }
+int nvmlSystemGetConfComputeSettings(unsigned *settings) {
+    settings[4] = 0;
+    return settings[0] == 0x1000014 ? OK : OLD_VERSION;
+}
+int nvmlSystemGetConfComputeGpusReadyState(unsigned *ready) { *ready = 0; return OK; }

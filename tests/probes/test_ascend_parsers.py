@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from v4deploy.probes import ascend
 from v4deploy.probes.ascend_answers import (
     Refusal,
-    parse_card_ids,
+    parse_listing,
     parse_mapping,
     parse_section,
     parse_version,
@@ -133,7 +133,8 @@ def test_sections_are_read_with_tabs_and_blanks_and_the_first_of_a_key_wins() ->
 
 
 def test_card_numbers_are_what_is_printed() -> None:
-    assert parse_card_ids("Card Count : 2\n\n NPU ID   : 2944\n Chip Count : 2\n NPU ID : 5678\n") == (2944, 5678)
+    listing = "Card Count : 2\n\n NPU ID   : 2944\n Chip Count : 2\n NPU ID : 5678\n"
+    assert parse_listing(listing) == ((2944, 2), (5678, None))
 
 
 A3_MAPPING = """\
@@ -215,6 +216,7 @@ def test_a_bare_910_with_physical_ids_is_an_a3_die() -> None:
         ({}, {"Chip Type": "Ascend", "Chip Name": "910B3", "NPU Name": "0"}, "Ascend910B3"),
         ({}, {"Chip Type": "Ascend", "Chip Name": "910B3", "NPU Name": "NA"}, "Ascend910B3"),
         ({}, {"Chip Type": "Alan", "Chip Name": "A2G3"}, "Ascend910B3"),
+        ({}, {"Chip Type": "Ascend", "Chip Name": "Ascend950PR", "NPU Name": ""}, "Ascend950PR"),
         ({"Chip Name": "NA"}, {}, None),
         ({}, {}, None),
     ],
@@ -340,13 +342,14 @@ def test_other_devices_of_huawei_are_no_npus(tmp_path: Path) -> None:
     assert (outcome.devices, outcome.findings, system.started) == ((), (), [])
 
 
-def test_eight_equal_cards_cost_three_questions() -> None:
+def test_eight_equal_cards_cost_four_questions() -> None:
     system = CountingSystem(RECORDINGS / "atlas-800i-a2-910b4-x8")
     ascend.collect(system)
     assert [argv[2:] for argv in system.started if argv[0] == "npu-smi"] == [
         (),
         ("-t", "board", "-i", "0"),
         ("-t", "board", "-i", "0", "-c", "0"),
+        ("-t", "topo"),
     ]
 
 

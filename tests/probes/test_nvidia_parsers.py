@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from v4deploy.domain.hardware import PoolKind
+from v4deploy.domain.hardware import AddressingMode, PoolKind
 from v4deploy.domain.units import GIB, MIB
-from v4deploy.probes.nvidia_device import AddressingMode, NvidiaDevice, pool_kind
+from v4deploy.probes.nvidia_device import NvidiaDevice, pool_kind
 from v4deploy.probes.nvidia_nvml import parse_nvml
 from v4deploy.probes.nvidia_smi import FULL_FIELDS, MINIMAL_FIELDS, parse_smi, query_argv
 from v4deploy.probes.pci import normal_address

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from v4deploy.domain.hardware import LinkKind
+from v4deploy.probes.nvidia_device import NvidiaLink
 from v4deploy.probes.nvidia_nvml import parse_nvml
 from v4deploy.probes.nvml_reader import read_all
 from v4deploy.system.base import LibraryAnswer
@@ -57,9 +59,51 @@ def test_slices_that_exist_are_reported_and_empty_slots_are_not(answer: LibraryA
     assert slices[0]["memory"] == {"value": {"total": 125, "free": 120, "used": 5}}
 
 
+def test_links_and_peer_access_are_reported(answer: LibraryAnswer) -> None:
+    assert answer.data is not None
+    first, _, third, sliced = answer.data["devices"]
+    assert first["nvlinks"] == {
+        "value": [
+            {"remote_type": 0, "remote_address": "00000000:13:00.0"},
+            {"remote_type": None, "remote_address": "00000000:13:00.0"},
+        ]
+    }
+    assert sliced["nvlinks"]["code"] == 3
+    pairs = {(pair["first"], pair["second"]): pair for pair in answer.data["pairs"]}
+    assert set(pairs) == {(0, 2), (0, 3), (2, 3)}
+    assert [pairs[0, 2][name]["value"] for name in ("common_ancestor", "p2p_read", "p2p_write", "p2p_nvlink")] == [
+        50,
+        0,
+        0,
+        0,
+    ]
+    assert pairs[0, 3]["p2p_read"] == {"value": 5}
+    assert [entry["memory_affinity"]["value"] for entry in (first, third)] == [[65], [67]]
+
+
+def test_health_licence_and_confidential_computing_are_reported(answer: LibraryAnswer) -> None:
+    assert answer.data is not None
+    first, _, _, virtual = answer.data["devices"]
+    assert first["remapped_rows"] == {"value": [1, 2, 1, 0]}
+    assert first["repair_pending"]["code"] == 13
+    assert first["fabric"] == {"value": {"state": 3, "status": 0, "health_summary": 1}}
+    assert "licences" not in first
+    assert virtual["licences"]["value"] == [
+        {"product": "NVIDIA Virtual Applications", "licensed": False},
+        {"product": "NVIDIA Virtual Compute Server", "licensed": True},
+    ]
+    assert answer.data["conf_compute"] == {"value": {"feature": 1, "multi_gpu_mode": 0}}
+    assert answer.data["conf_compute_ready"] == {"value": 0}
+
+
 def test_the_parser_understands_what_the_reader_says(answer: LibraryAnswer) -> None:
     report = parse_nvml(answer)
     assert (report.driver_version, report.cuda_version, report.failure) == ("580.126.09", "13.0", None)
+    assert report.awaits_attestation
+    assert report.links == (NvidiaLink(first=0, second=2, kind=LinkKind.NVLINK, bonded_links=2, peer_access=True),)
+    first, virtual = report.devices[0], report.devices[3]
+    assert (first.repairs_pending, first.ecc_pending, first.near_node) == (("remapping of memory rows",), False, 65)
+    assert (virtual.is_virtual, virtual.licensed) == (True, True)
     assert [(d.index, d.is_slice, d.total_bytes, d.failure is None) for d in report.devices] == [
         (0, False, 1000, True),
         (1, False, None, False),

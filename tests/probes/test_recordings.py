@@ -65,7 +65,7 @@ def test_a_recorded_machine_is_what_it_claims(recording: Path) -> None:
     check_cpu(found["cpu"], expected.get("cpu", {}))
     if "pools" in expected:
         check_entries([flat(pool) for pool in found["pools"] if pool["id"] != HOST_POOL_ID], expected["pools"])
-    for key in ("devices", "engines"):
+    for key in ("devices", "links", "engines"):
         if key in expected:
             check_entries(found[key], expected[key])
     for disk in expected.get("disks", ()):

@@ -133,7 +133,7 @@ def test_what_was_asked_of_a_machine_is_answered_alike_by_its_recording(tmp_path
     assert replayed.package_version("v4deploy") == live.package_version("v4deploy")
     assert replayed.library("nvml", timeout_seconds=1).data == live.library("nvml", timeout_seconds=30).data
     assert replayed.facts() == live.facts()
-    assert dict(replayed.environ) == {"CUDA_VISIBLE_DEVICES": "0731"}
+    assert dict(replayed.environ) == {"CUDA_VISIBLE_DEVICES": "0731", "PATH": str(program.parent)}
     assert replayed.origin.kind is OriginKind.CAPTURED
 
 

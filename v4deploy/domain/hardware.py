@@ -6,11 +6,19 @@ one pool, and adding up the devices would count it several times. Pools are summ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Finding
+from v4deploy.domain.surroundings import (
+    ContainerSupport,
+    EnvironmentSetting,
+    Limits,
+    NetworkDevice,
+    NumaNode,
+    RdmaPort,
+)
 
 HOST_POOL_ID = "host"
 HOST_SCHEMA = "v4deploy.host/1"
@@ -52,6 +60,30 @@ class OperatingSystem(StrEnum):
     MACOS = "macos"
     WINDOWS = "windows"
     OTHER = "other"
+
+
+class AddressingMode(StrEnum):
+    """How CPU and device share an address space: not at all, by the kernel (HMM), or in hardware (ATS)."""
+
+    NONE = "none"
+    HMM = "hmm"
+    ATS = "ats"
+
+
+class LinkKind(StrEnum):
+    """The best way between two devices, best first.
+
+    NVLINK: NVLink, directly or through what the driver does not name. NVSWITCH: NVLink through a switch. PCIE_SWITCH:
+    PCIe without the CPU. HOST_BRIDGE: PCIe through one host bridge. NUMA: between host bridges of one NUMA node.
+    SYSTEM: between NUMA nodes.
+    """
+
+    NVLINK = "nvlink"
+    NVSWITCH = "nvswitch"
+    PCIE_SWITCH = "pcie-switch"
+    HOST_BRIDGE = "host-bridge"
+    NUMA = "numa"
+    SYSTEM = "system"
 
 
 class HostOrigin(StrEnum):
@@ -99,6 +131,8 @@ class Device:
         driver_version: the loaded kernel driver, as written.
         compute_api_version: the newest CUDA / ROCm / CANN that the driver or toolkit serves, as written.
         usable: False when the device is there but cannot run a job; a finding says why.
+        addressing_mode: None when the driver did not say.
+        virtual: a hypervisor lends a share of a device (vGPU); a device passed through whole is not virtual.
     """
 
     index: int
@@ -115,6 +149,29 @@ class Device:
     compute_api_version: str | None = None
     numa_node: int | None = None
     usable: bool = True
+    addressing_mode: AddressingMode | None = None
+    virtual: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """How two devices of the host reach each other; a pair of which nothing is known has no link.
+
+    Attributes:
+        first_index, second_index: `Device.index`, the lower one first.
+        kind: None when unknown.
+        bonded_links: point-to-point connections used together (18 for NV18); None where there are none to count, or
+            their number is unknown.
+        peer_access: whether each can read and write the other's memory without a copy through system RAM; None when
+            unknown.
+    """
+
+    first_index: int
+    second_index: int
+    kind: LinkKind | None
+    bonded_links: int | None = None
+    peer_access: bool | None = None
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +187,18 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """The file system behind a path that matters (weights directory, /dev/shm)."""
+    """The file system behind a path that matters (weights directory, /dev/shm).
+
+    `free_files` counts files that can still be made; None where the file system sets no number, or none was read.
+    """
 
     path: str
     mount_point: str | None
     filesystem: str | None
     total_bytes: int | None
     free_bytes: int | None
+    free_files: int | None = None
+    read_only: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,10 +221,17 @@ class Host:
     cpu: Cpu
     pools: tuple[Pool, ...]
     devices: tuple[Device, ...] = ()
+    links: tuple[Link, ...] = ()
     disks: tuple[Disk, ...] = ()
     engines: tuple[InstalledEngine, ...] = ()
     container: str | None = None
     kubernetes: bool = False
+    numa_nodes: tuple[NumaNode, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    network_devices: tuple[NetworkDevice, ...] = ()
+    rdma_ports: tuple[RdmaPort, ...] = ()
+    network_settings: tuple[EnvironmentSetting, ...] = ()
+    container_support: ContainerSupport = field(default_factory=ContainerSupport)
     findings: tuple[Finding, ...] = ()
 
     def pool(self, pool_id: str) -> Pool:
@@ -184,8 +253,9 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeOutcome:
-    """What one vendor's probe has to say: devices, their pools, and what stands in the way."""
+    """What one vendor's probe has to say: devices, their pools and links, and what stands in the way."""
 
     devices: tuple[Device, ...] = ()
     pools: tuple[Pool, ...] = ()
     findings: tuple[Finding, ...] = ()
+    links: tuple[Link, ...] = ()

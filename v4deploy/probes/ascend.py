@@ -1,21 +1,41 @@
-"""Huawei Ascend: npu-smi, the device nodes, the bus and the version files of driver, CANN and nnal."""
+"""Huawei Ascend: DCMI, npu-smi, the device nodes, the bus and the version files of driver, CANN and nnal."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import Amount, ComputeApi, Device, Pool, PoolKind, ProbeOutcome, Vendor
 from v4deploy.probes.ascend_answers import (
     Refusal,
-    parse_card_ids,
-    parse_mapping,
+    parse_health,
+    parse_product,
     parse_section,
+    parse_usage,
     parse_version,
     refusal_of,
 )
-from v4deploy.probes.ascend_family import NpuChip, family_of, is_npu, normal_name, soc_name
+from v4deploy.probes.ascend_collect import (
+    NNAL,
+    NODES,
+    TOOLKIT_FILES,
+    TOPOLOGY,
+    board_questions,
+    collect,
+    first_of_each_name,
+    health_question,
+    listed_table,
+    nnal_files,
+    npus_on_bus,
+    product_question,
+    usage_question,
+)
+from v4deploy.probes.ascend_dcmi import SOURCE as DCMI
+from v4deploy.probes.ascend_dcmi import DcmiReport, parse_dcmi
+from v4deploy.probes.ascend_device_findings import die_findings, hung_findings, link_findings, source_findings
+from v4deploy.probes.ascend_family import NpuChip, family_of, normal_name, soc_name
 from v4deploy.probes.ascend_findings import (
     INSTALL_RECORD,
     NpuSurroundings,
@@ -23,89 +43,81 @@ from v4deploy.probes.ascend_findings import (
     machine_findings,
     refusal_finding,
 )
+from v4deploy.probes.ascend_merge import MergedRow, merge
 from v4deploy.probes.ascend_table import Layout, NpuRow, NpuTable, parse_table
+from v4deploy.probes.ascend_topology import links_of, parse_topology, paths_of
+from v4deploy.probes.ascend_versions import (
+    DRIVER_RECORD,
+    FIRMWARE_RECORD,
+    Versions,
+    parse_firmware_ranges,
+    same_release,
+    version_findings,
+)
 from v4deploy.probes.base import Capture
-from v4deploy.probes.device_nodes import NodeQuery, collect_nodes, parse_nodes
-from v4deploy.probes.pci import PciDevice, collect_pci, parse_pci
-from v4deploy.system.base import CommandRun, FileRead, System
+from v4deploy.probes.device_nodes import parse_nodes
+from v4deploy.system.base import CommandRun
+
+__all__ = ["VENDOR", "collect", "parse"]
 
 VENDOR = Vendor.HUAWEI
 
-_PCI_VENDOR = "0x19e5"
-# One answer takes up to a second; a driver that is wedged never gives one.
-_TIMEOUT_SECONDS = 8.0
-# Images keep the tool off PATH for users other than root.
-_PROGRAMS = ("npu-smi", "/usr/local/sbin/npu-smi", "/usr/local/bin/npu-smi")
-_NODES = NodeQuery(folders=("/dev",), name="davinci*")
-_DEVICE_NODE = re.compile(r"davinci\d+")
-_ROOT = "/usr/local/Ascend"
-_DRIVER = f"{_ROOT}/driver/version.info"
-_NNAL = f"{_ROOT}/nnal/atb"
-_TOOLKIT_FILES = ("runtime/version.info", "compiler/version.info")
-_TOOLKIT_RECORD = "ascend_toolkit_install.info"
 _NO_SECTION: Mapping[str, str] = {}
-
-
-def collect(system: System) -> Capture:
-    """Look at the bus and /dev; ask npu-smi only where one of them, or npu-smi itself, hints at an NPU."""
-    files, entries = collect_pci(system, _PCI_VENDOR)
-    entries["/dev"] = tuple(name for name in system.list_dir("/dev") or () if _DEVICE_NODE.fullmatch(name))
-    program = next((name for name in _PROGRAMS if system.which(name) is not None), None)
-    if program is None and not entries["/dev"] and not _npus(files):
-        return Capture(files=files, entries=entries)
-    commands = {} if program is None else {" ".join(run.argv): run for run in _ask(system, program)}
-    commands.update(collect_nodes(system, _NODES))
-    entries[_NNAL] = system.list_dir(_NNAL) or ()
-    machine = system.facts().machine
-    for path in (_DRIVER, INSTALL_RECORD, *_toolkit_files(system.environ, machine), *_nnal_files(entries[_NNAL])):
-        files[path] = system.read_text(path)
-    return Capture(files=files, commands=commands, entries=entries, environ=dict(system.environ))
-
-
-def _ask(system: System, program: str) -> Iterator[CommandRun]:
-    """The table; for one chip of each name its board; where there is no table, what else lists cards."""
-
-    def ask(*arguments: str) -> CommandRun:
-        return system.run((program, "info", *arguments), timeout_seconds=_TIMEOUT_SECONDS)
-
-    info = ask()
-    yield info
-    if info.failure is not None:
-        return
-    rows = parse_table(info.stdout).rows
-    cards = _first_of_each_name(rows)
-    if not rows and refusal_of(info) is Refusal.OTHER:
-        listing, mapping = ask("-l"), ask("-m")
-        yield from (listing, mapping)
-        cards = parse_card_ids(listing.stdout)[:1]
-    for number in cards:
-        card = ask("-t", "board", "-i", str(number))
-        yield card
-        if "Chip Name" not in parse_section(card.stdout):
-            yield ask("-t", "board", "-i", str(number), "-c", "0")
+_RESOURCE_OCCUPIED = -8020
+_WHOLE_PERCENT = 100
 
 
 def parse(capture: Capture) -> ProbeOutcome:
-    """Devices, their pools, and what stands in the way. Each die of an A3 card is a device of its own."""
-    info = _run(capture, "info")
+    """Devices, their pools and links, and what stands in the way. Each die of an A3 card is a device of its own."""
     around = _surroundings(capture)
-    if info is None and not around.present:
+    info, report = _run(capture, "info"), parse_dcmi(capture.libraries.get("dcmi"))
+    if info is None and not around.present and not report.chips:
         return ProbeOutcome()
     table = parse_table(info.stdout) if info else NpuTable()
-    if table.rows:
-        chips = _chips(table, capture, around)
-        findings = [*machine_findings(table, info, around)]
-        return _outcome(chips, capture, table, [*findings, *chip_findings(chips)], usable=True)
-    listed = _listed(capture)
-    refusal = refusal_finding(info, refusal_of(info) if info else None, around)
-    chips = _chips(listed, capture, around) if listed.rows else _chips_of_kernel(around)
-    return _outcome(chips, capture, listed, [refusal], usable=bool(listed.rows))
+    if table.rows or report.chips:
+        return _answered(capture, report, table, around)
+    listed = listed_table(_output(capture, "info", "-m"), _output(capture, "info", "-l"))
+    refusal = refusal_finding(info, _refusal(info, report), around, report.failure)
+    merged, _ = merge((), listed.rows)
+    chips = _chips(merged, listed, capture, around) if listed.rows else _chips_of_kernel(around)
+    outcome = _outcome(chips, capture, report, listed, usable=bool(listed.rows))
+    return replace(outcome, findings=(refusal, *hung_findings(_others(capture))))
+
+
+def _answered(capture: Capture, report: DcmiReport, table: NpuTable, around: NpuSurroundings) -> ProbeOutcome:
+    """At least one of DCMI and npu-smi described the devices."""
+    info = _run(capture, "info")
+    merged, disagreements = merge(report.chips, table.rows)
+    chips = _chips(merged, table, capture, around)
+    outcome = _outcome(chips, capture, report, table, usable=True)
+    paths = paths_of(parse_topology(_output(capture, *TOPOLOGY)), [chip.row for chip in chips])
+    everything = replace(table, rows=tuple(chip.row for chip in chips))
+    findings: list[Finding] = [
+        *machine_findings(everything, info, around),
+        *chip_findings(chips),
+        *die_findings(chips),
+        *link_findings(chips, paths),
+        *source_findings(report, disagreements, info, table_is_empty=not table.rows),
+        *version_findings(_versions(capture, outcome, chips, around), [chip.family for chip in chips]),
+        *hung_findings(_others(capture)),
+    ]
+    return replace(outcome, findings=tuple(dict.fromkeys(findings)), links=tuple(links_of(paths)))
+
+
+def _refusal(info: CommandRun | None, report: DcmiReport) -> Refusal | None:
+    """What npu-smi refused; where it is not here, what DCMI did."""
+    refusal = refusal_of(info) if info else None
+    if refusal not in {None, Refusal.NOT_INSTALLED} or report.failure is None:
+        return refusal
+    if report.failure.code == _RESOURCE_OCCUPIED:
+        return Refusal.IN_USE
+    return Refusal.NO_ANSWER if report.failure.is_hang else Refusal.NOT_INITIALISED
 
 
 def _outcome(
-    chips: Sequence[NpuChip], capture: Capture, table: NpuTable, findings: Sequence[Finding], *, usable: bool
+    chips: Sequence[NpuChip], capture: Capture, report: DcmiReport, table: NpuTable, *, usable: bool
 ) -> ProbeOutcome:
-    driver = parse_version(_text(capture, _DRIVER)) or table.driver_version
+    driver = parse_version(_text(capture, DRIVER_RECORD)) or report.driver_version or table.driver_version
     devices = tuple(
         Device(
             index=number,
@@ -123,13 +135,12 @@ def _outcome(
         )
         for number, chip in enumerate(chips)
     )
-    pools = tuple(_pool(device.pool_id, chip.row, table) for device, chip in zip(devices, chips, strict=True))
-    return ProbeOutcome(devices=devices, pools=pools, findings=tuple(dict.fromkeys(findings)))
+    pools = tuple(_pool(device.pool_id, chip.row) for device, chip in zip(devices, chips, strict=True))
+    return ProbeOutcome(devices=devices, pools=pools)
 
 
-def _pool(pool_id: str, row: NpuRow, table: NpuTable) -> Pool:
-    column = "Memory-Usage" if table.layout is Layout.DDR else "HBM-Usage"
-    source = f"npu-smi info {column}" if row.total_bytes is not None else "npu-smi info: no memory printed"
+def _pool(pool_id: str, row: NpuRow) -> Pool:
+    source = row.memory_source or "not told by npu-smi or DCMI"
     total = Amount(size_bytes=row.total_bytes, source=source)
     known = row.total_bytes is not None and row.used_bytes is not None
     free = (row.total_bytes or 0) - (row.used_bytes or 0) if known else None
@@ -142,29 +153,62 @@ def _pool(pool_id: str, row: NpuRow, table: NpuTable) -> Pool:
     )
 
 
-def _chips(table: NpuTable, capture: Capture, around: NpuSurroundings) -> tuple[NpuChip, ...]:
+def _chips(
+    merged: Sequence[MergedRow], table: NpuTable, capture: Capture, around: NpuSurroundings
+) -> tuple[NpuChip, ...]:
     on_bus = {device.address: device for device in around.pci}
-    boards = {
-        _name_of(table.rows, number): _board(capture, number)
-        for number in (*_first_of_each_name(table.rows), *parse_card_ids(_output(capture, "info", "-l"))[:1])
-    }
+    boards = {row.name: _board(capture, row) for row in first_of_each_name([item.row for item in merged])}
     chips = []
-    for row in table.rows:
+    for item in merged:
+        row = _with_usage(item.row, capture)
         card, chip = boards.get(row.name, (_NO_SECTION, _NO_SECTION))
-        name = soc_name(card, chip) or normal_name(row.name)
+        name = _name(item, card, chip)
         seen = on_bus.get(row.pci_address or "")
-        pci_id = seen.pci_id if seen else _pci_id(card)
+        told = item.chip
         chips.append(
             NpuChip(
                 row=row,
                 name=name,
                 name_family=family_of(name, is_dies_layout=table.layout is Layout.DIES),
-                pci_id=pci_id,
+                pci_id=seen.pci_id if seen else (told.pci_id if told else None) or _pci_id(card),
                 numa_node=seen.numa_node if seen else None,
-                compatibility=card.get("Compatibility"),
+                source=DCMI if told and told.row.health else "npu-smi info",
+                compatibility=(told.compatibility if told else None) or card.get("Compatibility"),
+                board_id=told.board_id if told and told.board_id is not None else _board_id(card),
+                firmware_version=card.get("Firmware Version"),
+                product=parse_product(_output(capture, *product_question(row))),
+                faults=_faults(row, capture),
+                errors=told.errors if told else (),
             )
         )
     return tuple(chips)
+
+
+def _name(item: MergedRow, card: Mapping[str, str], chip: Mapping[str, str]) -> str:
+    """The full name of the SoC from whichever source knows it; else what the table prints."""
+    told = [name for name in (item.chip.soc if item.chip else None, soc_name(card, chip)) if name]
+    known = [name for name in told if family_of(name) is not None]
+    return next(iter((*known, *told)), None) or (normal_name(item.row.name) if item.row.name else "Huawei NPU")
+
+
+def _with_usage(row: NpuRow, capture: Capture) -> NpuRow:
+    """The row with its memory from `-t usages` where nothing better told it."""
+    usage = parse_usage(_output(capture, *usage_question(row)), row.chip_id)
+    if row.total_bytes is not None or usage is None:
+        return row
+    # How the percentage is rounded is not documented: one more is the most that can be in use.
+    percent = None if usage.used_percent is None else usage.used_percent + (usage.used_percent < _WHOLE_PERCENT)
+    return replace(
+        row,
+        total_bytes=usage.total_bytes,
+        used_bytes=None if percent is None else usage.total_bytes * percent // _WHOLE_PERCENT,
+        memory_source="npu-smi info -t usages, usage rounded up to a percent",
+    )
+
+
+def _faults(row: NpuRow, capture: Capture) -> tuple[str, ...]:
+    health = parse_health(_output(capture, *health_question(row)))
+    return tuple(text for text in (health.error_code, health.error) if text is not None)
 
 
 def _chips_of_kernel(around: NpuSurroundings) -> tuple[NpuChip, ...]:
@@ -187,30 +231,14 @@ def _chips_of_kernel(around: NpuSurroundings) -> tuple[NpuChip, ...]:
     )
 
 
-def _listed(capture: Capture) -> NpuTable:
-    """The chips that `-m` lists, for a table of a form that we do not know."""
-    mapped = parse_mapping(_output(capture, "info", "-m"))
-    dies = any(chip.has_physical_id for chip in mapped)
-    rows = tuple(NpuRow(npu_id=chip.npu_id, chip_id=chip.chip_id, name=chip.name, health="") for chip in mapped)
-    return NpuTable(layout=Layout.DIES if dies else None, rows=rows)
+def _board(capture: Capture, row: NpuRow) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    card, chip = (parse_section(_output(capture, *question)) for question in board_questions(row))
+    return card, chip
 
 
-def _first_of_each_name(rows: Sequence[NpuRow]) -> tuple[int, ...]:
-    """One card for each chip name: cards of one name are of one kind, and each question takes up to a second."""
-    first: dict[str, int] = {}
-    for row in rows:
-        if row.npu_id is not None:
-            first.setdefault(row.name, row.npu_id)
-    return tuple(first.values())
-
-
-def _name_of(rows: Sequence[NpuRow], npu_id: int) -> str:
-    return next((row.name for row in rows if row.npu_id == npu_id), "")
-
-
-def _board(capture: Capture, number: int) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    card = ("info", "-t", "board", "-i", str(number))
-    return parse_section(_output(capture, *card)), parse_section(_output(capture, *card, "-c", "0"))
+def _board_id(card: Mapping[str, str]) -> int | None:
+    found = re.fullmatch(r"0x([0-9A-Fa-f]+)", card.get("Board ID", ""))
+    return int(found[1], 16) if found else None
 
 
 def _pci_id(card: Mapping[str, str]) -> str | None:
@@ -219,40 +247,45 @@ def _pci_id(card: Mapping[str, str]) -> str | None:
 
 
 def _surroundings(capture: Capture) -> NpuSurroundings:
-    nnal = (parse_version(_text(capture, path)) for path in _nnal_files(capture.entries.get(_NNAL, ())))
+    cann = _toolkit_version(capture)
+    found = [parse_version(_text(capture, path)) for path in nnal_files(capture.entries.get(NNAL, ()))]
+    nnal = [version for version in found if version]
+    # Several can lie side by side: the one of the toolkit's release is the one that its set_env.sh goes with.
+    fitting = [version for version in nnal if same_release(version, cann)]
     return NpuSurroundings(
-        pci=_npus(capture.files),
+        pci=npus_on_bus(capture.files),
         device_nodes=capture.entries.get("/dev", ()),
-        nodes=parse_nodes(capture.commands, _NODES),
+        nodes=parse_nodes(capture.commands, NODES),
         install_record=capture.files.get(INSTALL_RECORD),
-        cann_version=_toolkit_version(capture),
-        nnal_version=next((version for version in nnal if version), None),
+        cann_version=cann,
+        nnal_version=next(iter((*fitting, *nnal)), None),
         environ=capture.environ,
     )
 
 
-def _npus(files: Mapping[str, FileRead]) -> tuple[PciDevice, ...]:
-    """NPUs only: a Kunpeng server shows network and display functions of the same vendor."""
-    return tuple(device for device in parse_pci(files) if is_npu(device.pci_id))
-
-
-def _toolkit_files(environ: Mapping[str, str], machine: str) -> tuple[str, ...]:
-    named = (environ[name] for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH") if environ.get(name))
-    roots = dict.fromkeys((*named, f"{_ROOT}/cann", f"{_ROOT}/ascend-toolkit/latest"))
-    return tuple(f"{root}/{name}" for root in roots for name in (f"{machine}-linux/{_TOOLKIT_RECORD}", *_TOOLKIT_FILES))
+def _versions(capture: Capture, outcome: ProbeOutcome, chips: Sequence[NpuChip], around: NpuSurroundings) -> Versions:
+    boards = (chip.firmware_version for chip in chips if chip.firmware_version)
+    return Versions(
+        driver=next((device.driver_version for device in outcome.devices), None),
+        firmware=next(boards, None) or parse_version(_text(capture, FIRMWARE_RECORD)),
+        firmware_ranges=parse_firmware_ranges(_text(capture, DRIVER_RECORD)),
+        cann=around.cann_version,
+        nnal=around.nnal_version,
+    )
 
 
 def _toolkit_version(capture: Capture) -> str | None:
-    paths = [path for path in capture.files if path.endswith((_TOOLKIT_RECORD, *_TOOLKIT_FILES))]
+    paths = [path for path in capture.files if path.endswith(TOOLKIT_FILES)]
     return next((version for path in paths if (version := parse_version(_text(capture, path)))), None)
-
-
-def _nnal_files(versions: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"{_NNAL}/{version}/version.info" for version in versions)
 
 
 def _run(capture: Capture, *arguments: str) -> CommandRun | None:
     return next((run for run in capture.commands.values() if run.argv[1:] == arguments), None)
+
+
+def _others(capture: Capture) -> tuple[CommandRun, ...]:
+    """npu-smi's runs beside the table."""
+    return tuple(run for run in capture.commands.values() if run.argv[1:2] == ("info",) and len(run.argv) > 2)  # noqa: PLR2004
 
 
 def _output(capture: Capture, *arguments: str) -> str:

@@ -38,7 +38,13 @@ class NpuChip:
     """A chip with what its name and its PCI id say about its family; None where one does not tell.
 
     Attributes:
-        compatibility: of driver and firmware, as the board section prints it.
+        source: what told the chip's health.
+        compatibility: of driver and firmware, as the board section words it.
+        board_id: of the card; None where nothing told it.
+        firmware_version: as the board section prints it.
+        product: the machine's name, asked for only where the family is not known.
+        faults: what `npu-smi info -t health` says of a chip that is not well.
+        errors: what the vendor's library said of fields that it did not tell.
     """
 
     row: NpuRow
@@ -46,7 +52,13 @@ class NpuChip:
     name_family: str | None = None
     pci_id: str | None = None
     numa_node: int | None = None
+    source: str = "npu-smi info"
     compatibility: str | None = None
+    board_id: int | None = None
+    firmware_version: str | None = None
+    product: str | None = None
+    faults: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
     @property
     def pci_family(self) -> str | None:
@@ -82,7 +94,8 @@ def soc_name(card: Mapping[str, str], chip: Mapping[str, str]) -> str | None:
     numbered = normal_name(f"{name}_{number}") if number else None
     if numbered and (kind is None or family_of(numbered) is not None):
         return numbered
-    return normal_name(f"{kind or ''}{name}")
+    # DCMI names the kind beside names that carry it already: `Ascend` and `Ascend950PR`.
+    return normal_name(name if kind is None or name.startswith(kind) else f"{kind}{name}")
 
 
 def normal_name(text: str) -> str:

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.probes.ascend_answers import Refusal
+from v4deploy.probes.ascend_dcmi import SOURCE as DCMI
+from v4deploy.probes.ascend_dcmi import DcmiFailure
+from v4deploy.probes.ascend_device_findings import words_of
 from v4deploy.probes.ascend_family import NpuChip
+from v4deploy.probes.ascend_merge import device_label
 from v4deploy.probes.ascend_table import Layout, NpuTable
 from v4deploy.probes.device_nodes import DeviceNode
 from v4deploy.probes.pci import PCI_DEVICES, PciDevice
@@ -61,7 +65,7 @@ _REFUSALS: dict[Refusal | None, _Row] = {
     Refusal.NO_ANSWER: (
         "driver-not-answering",
         Severity.FAIL,
-        "npu-smi gave no answer in time",
+        "the Ascend driver gave no answer in time",
         "a hanging driver also hangs every engine",
         "look for errors in `dmesg`; reboot if `npu-smi info` hangs",
     ),
@@ -117,9 +121,13 @@ _REFUSALS: dict[Refusal | None, _Row] = {
 }
 
 
-def refusal_finding(run: CommandRun | None, refusal: Refusal | None, around: NpuSurroundings) -> Finding:
-    """Why there is no device table. `refusal` None: npu-smi is not installed."""
-    evidence = [Evidence(source=_NPU_SMI, error=_words(run))] if run else []
+def refusal_finding(
+    run: CommandRun | None, refusal: Refusal | None, around: NpuSurroundings, dcmi: DcmiFailure | None = None
+) -> Finding:
+    """Why there is no device table. `refusal` None: there is no npu-smi, and no DCMI library either."""
+    evidence = [Evidence(source=_NPU_SMI, error=words_of(run))] if run else []
+    if dcmi is not None:
+        evidence.append(Evidence(source=DCMI, error=dcmi.message))
     evidence += [
         Evidence(source=f"{PCI_DEVICES}/{device.address}", value=f"{device.pci_id} driver {device.driver}")
         for device in around.pci
@@ -202,7 +210,7 @@ def machine_findings(table: NpuTable, info: CommandRun | None, around: NpuSurrou
 def chip_findings(chips: Sequence[NpuChip]) -> Iterator[Finding]:
     """What is wrong with single devices, or with all of a kind."""
     for chip in chips:
-        where = chip.row.pci_address or f"NPU {chip.row.npu_id}"
+        where = device_label(chip.row)
         if chip.row.health.lower() not in {"ok", ""}:
             yield _unhealthy(chip, where)
         if chip.row.total_bytes is None:
@@ -210,7 +218,10 @@ def chip_findings(chips: Sequence[NpuChip]) -> Iterator[Finding]:
                 id="npu.huawei.memory-unknown",
                 severity=Severity.WARN,
                 summary=f"the memory of {chip.name} at {where} could not be read",
-                evidence=(Evidence(source=_NPU_SMI, error="no used and total memory printed"),),
+                evidence=(
+                    *(Evidence(source=DCMI, error=error) for error in chip.errors),
+                    Evidence(source=_NPU_SMI, error="no used and total memory printed"),
+                ),
                 why="nothing can be planned for a device of unknown size; names are no measure of memory",
                 fix="plan with `--hardware`, naming the chip",
             )
@@ -219,7 +230,8 @@ def chip_findings(chips: Sequence[NpuChip]) -> Iterator[Finding]:
                 id="npu.huawei.firmware-mismatch",
                 severity=Severity.WARN,
                 summary="driver and firmware of the NPU do not go together",
-                evidence=(Evidence(source="npu-smi info -t board", value=f"Compatibility: {chip.compatibility}"),),
+                evidence=(Evidence(source="driver", value=f"Compatibility: {chip.compatibility}"),),
+                why="such a pair was seen to lose memory sharing between processes",
                 fix="install driver and firmware of one release",
             )
         yield from _kind_findings(chip)
@@ -228,11 +240,12 @@ def chip_findings(chips: Sequence[NpuChip]) -> Iterator[Finding]:
 def _kind_findings(chip: NpuChip) -> Iterator[Finding]:
     evidence = (Evidence(source=_NPU_SMI, value=chip.row.name), Evidence(source="PCI id", value=chip.pci_id))
     if chip.family is None:
+        product = (Evidence(source="npu-smi info -t product", value=chip.product),) if chip.product else ()
         yield Finding(
             id="npu.huawei.family-unknown",
             severity=Severity.WARN,
-            summary=f"which family `{chip.row.name}` belongs to is not known",
-            evidence=evidence,
+            summary=f"which family `{chip.name}` belongs to is not known",
+            evidence=(*evidence, *product),
             why="images, weights and recipes are made for one family",
             fix="plan with `--hardware`, naming the chip",
         )
@@ -261,9 +274,14 @@ def _unhealthy(chip: NpuChip, where: str) -> Finding:
     return Finding(
         id="npu.huawei.unhealthy",
         severity=Severity.FAIL if is_severe else Severity.WARN,
-        summary=f"npu-smi reports health `{chip.row.health}` for {chip.name} at {where}",
-        evidence=(Evidence(source=_NPU_SMI, value=chip.row.health),),
-        fix=f"`npu-smi info -t health -i {chip.row.npu_id}` tells the fault",
+        summary=f"the health of {chip.name} at {where} is `{chip.row.health}`",
+        evidence=(
+            Evidence(source=chip.source, value=chip.row.health),
+            *(Evidence(source="npu-smi info -t health", value=fault) for fault in chip.faults),
+        ),
+        fix="ask the vendor's support about the fault, with its code"
+        if chip.faults
+        else f"`npu-smi info -t health -i {chip.row.npu_id}` tells the fault",
     )
 
 
@@ -279,10 +297,3 @@ def _unlisted(table: NpuTable, around: NpuSurroundings) -> Iterator[Finding]:
             evidence=tuple(Evidence(source=f"{PCI_DEVICES}/{d.address}", value=d.pci_id) for d in hidden),
             fix="`dmesg | grep -i -e davinci -e drv` tells why",
         )
-
-
-def _words(run: CommandRun) -> str:
-    if run.failure is Failure.TIMED_OUT:
-        return "gave no answer in time"
-    words = " ".join(f"{run.stdout} {run.stderr}".split())[:200]
-    return words or f"printed nothing and ended with status {run.exit_status}"

@@ -28,16 +28,20 @@ class NpuRow:
         npu_id: the card's number, neither dense nor from 0.
         chip_id: the chip on its card; None in the layout without one.
         name: as printed: `910B3`, `Ascend910`, `Ascend950PR`.
-        health: `OK`, `Warning`, `Alarm`, `Critical` or `UNKNOWN`; empty where no table was printed.
+        health: `OK`, `Warning`, `Alarm`, `Critical` or `UNKNOWN`; empty where nothing told it.
+        physical_id: N of /dev/davinciN; the layout of A3 alone prints it.
+        memory_source: what told the memory; None where nothing did.
     """
 
     name: str
     health: str
     npu_id: int | None = None
     chip_id: int | None = None
+    physical_id: int | None = None
     pci_address: str | None = None
     total_bytes: int | None = None
     used_bytes: int | None = None
+    memory_source: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +64,8 @@ def parse_table(text: str) -> NpuTable:
     device_part = re.split(r"^.*Process id.*$", text, maxsplit=1, flags=re.MULTILINE)[0]
     title = _TITLE.search(device_part)
     lines = [_cells(line) for line in device_part.splitlines() if line.lstrip().startswith("|")]
-    return NpuTable(
-        layout=_layout(device_part),
-        driver_version=title[1] if title else None,
-        rows=tuple(_rows(lines)),
-    )
+    layout = _layout(device_part)
+    return NpuTable(layout=layout, driver_version=title[1] if title else None, rows=tuple(_rows(lines, layout)))
 
 
 def _layout(text: str) -> Layout | None:
@@ -81,7 +82,8 @@ def _cells(line: str) -> tuple[str, ...]:
     return tuple(cell.strip() for cell in line.strip().strip("|").split("|"))
 
 
-def _rows(lines: list[tuple[str, ...]]) -> Iterator[NpuRow]:
+def _rows(lines: list[tuple[str, ...]], layout: Layout | None) -> Iterator[NpuRow]:
+    column = "Memory-Usage" if layout is Layout.DDR else "HBM-Usage"
     for position, first in enumerate(lines):
         found = _chip_line(first)
         if found is None:
@@ -90,16 +92,18 @@ def _rows(lines: list[tuple[str, ...]]) -> Iterator[NpuRow]:
         second = lines[position + 1] if position + 1 < len(lines) else ()
         # A table that was cut off ends after a chip's first line; the next chip's is not its second.
         has_second = bool(second) and _chip_line(second) is None
-        chip_id = re.match(r"\d+", second[0]) if has_second else None
+        ids = re.findall(r"\d+", second[0]) if has_second else []
         used, total = _memory(second[-1]) if has_second else (None, None)
         yield NpuRow(
             npu_id=npu_id,
-            chip_id=int(chip_id[0]) if chip_id else None,
+            chip_id=int(ids[0]) if ids else None,
             name=name,
             health=health,
+            physical_id=int(ids[1]) if layout is Layout.DIES and len(ids) > 1 else None,
             pci_address=normal_address(second[-2]) if has_second and len(second) > 1 else None,
             total_bytes=total,
             used_bytes=used,
+            memory_source=None if total is None else f"npu-smi info {column}",
         )
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from v4deploy.domain.engine import EngineId
+from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import InstalledEngine
 from v4deploy.system.base import CommandRun, System
 
@@ -18,6 +19,7 @@ EMBEDDED_PATH = "embedded"
 
 _LLAMA_BUILD = re.compile(r"\bversion:\s+\S+ \(build (\d+)[,)]")
 _LLAMA_OLD_BUILD = re.compile(r"\bversion:\s+(\d+) \([0-9a-f]+\)")
+_SHEBANG = re.compile(r"#!\s*(/\S+/python3?(?:\.\d+)?)\b")
 _OLLAMA_VERSION = re.compile(r"\b(?:ollama|client) version is (\d\S*)")
 
 
@@ -55,26 +57,37 @@ _VLLM_PROGRAM = "vllm"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCapture:
-    """Paths by program, `--version` runs by program, versions by distribution, and names in vllm's site-packages."""
+    """Paths by program, `--version` runs by path, versions by distribution, and names in the packages of each vllm.
+
+    `shadowed` holds further copies of a program, which stand later on PATH.
+    """
 
     paths: Mapping[str, str] = field(default_factory=dict)
+    shadowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     runs: Mapping[str, CommandRun] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
-    vllm_site_packages: tuple[str, ...] = ()
+    site_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def collect_engines(system: System) -> EngineCapture:
     """Ask all programs at once. `vllm --version` is never run: it imports torch, which takes many seconds."""
     programs = (*(program for program, _, _ in _PROGRAMS), _VLLM_PROGRAM)
     paths = {program: path for program in programs if (path := system.which(program)) is not None}
-    asked = [program for program, _, _ in _PROGRAMS if program in paths]
-    with ThreadPoolExecutor(max_workers=len(_PROGRAMS)) as pool:
-        answers = pool.map(lambda p: system.run((p, "--version"), timeout_seconds=VERSION_TIMEOUT_SECONDS), asked)
+    shadowed = {program: _shadowed(system, program, path) for program, path in paths.items()}
+    # The first copy is asked by its name, as it will be started; the others by their paths.
+    asked = [name for program, _, _ in _PROGRAMS if program in paths for name in (program, *shadowed[program])]
+    with ThreadPoolExecutor(max_workers=max(1, len(asked))) as pool:
+        answers = pool.map(lambda name: system.run((name, "--version"), timeout_seconds=VERSION_TIMEOUT_SECONDS), asked)
         runs = dict(zip(asked, answers, strict=True))
     names = (*(name for name, _ in _PACKAGES), _EMBEDDED_PACKAGE)
-    packages = {name: version for name in names if (version := system.package_version(name)) is not None}
-    site_packages = _site_packages_beside(system, paths[_VLLM_PROGRAM]) if _VLLM_PROGRAM in paths else ()
-    return EngineCapture(paths=paths, runs=runs, packages=packages, vllm_site_packages=site_packages)
+    vllms = (paths[_VLLM_PROGRAM], *shadowed[_VLLM_PROGRAM]) if _VLLM_PROGRAM in paths else ()
+    return EngineCapture(
+        paths=paths,
+        shadowed=shadowed,
+        runs=runs,
+        packages={name: version for name in names if (version := system.package_version(name)) is not None},
+        site_packages={path: _site_packages_of(system, path) for path in vllms},
+    )
 
 
 def parse_engines(capture: EngineCapture) -> tuple[InstalledEngine, ...]:
@@ -82,9 +95,7 @@ def parse_engines(capture: EngineCapture) -> tuple[InstalledEngine, ...]:
     engines = []
     for program, engine, parse_version in _PROGRAMS:
         if program in capture.paths:
-            run = capture.runs.get(program)
-            # llama.cpp prints its version on stderr, Ollama its warning about a missing server.
-            version = parse_version(f"{run.stdout}\n{run.stderr}") if run else None
+            version = _printed_version(capture.runs.get(program), parse_version)
             engines.append(InstalledEngine(engine=engine, version=version, path=capture.paths[program]))
     engines += [found for name, engine in _PACKAGES if (found := _python_engine(name, engine, capture)) is not None]
     if _EMBEDDED_PACKAGE in capture.packages:
@@ -93,10 +104,44 @@ def parse_engines(capture: EngineCapture) -> tuple[InstalledEngine, ...]:
     return tuple(engines)
 
 
+def engine_findings(capture: EngineCapture) -> tuple[Finding, ...]:
+    """Programs that stand on PATH more than once: which of them runs depends on who starts it."""
+    findings = []
+    parsers: dict[str, Callable[[str], str | None]] = {program: parser for program, _, parser in _PROGRAMS}
+    for program, others in capture.shadowed.items():
+        names = {path: path for path in others} | {capture.paths[program]: program}
+        versions = {
+            path: _printed_version(capture.runs.get(name), parsers[program])
+            if program in parsers
+            else _distribution_version(_VLLM_PROGRAM, capture.site_packages.get(path, ()))
+            for path, name in names.items()
+        }
+        if others:
+            findings.append(_several_copies(program, (capture.paths[program], *others), versions))
+    return tuple(findings)
+
+
+def _several_copies(program: str, paths: tuple[str, ...], versions: Mapping[str, str | None]) -> Finding:
+    differ = len(set(versions.values())) > 1
+    return Finding(
+        id="engine.several-copies",
+        severity=Severity.WARN if differ else Severity.INFO,
+        summary=f"`{program}` is on PATH {len(paths)} times{', in different versions' if differ else ''}",
+        evidence=tuple(Evidence(source=path, value=versions[path] or "version unknown") for path in paths),
+        why=f"a shell runs {paths[0]}; a service with another PATH may run another one",
+        fix=f"remove the copies that you do not use, or write {paths[0]} in full in units and scripts",
+    )
+
+
+def _printed_version(run: CommandRun | None, parse_version: Callable[[str], str | None]) -> str | None:
+    # llama.cpp prints its version on stderr, Ollama its warning about a missing server.
+    return parse_version(f"{run.stdout}\n{run.stderr}") if run else None
+
+
 def _python_engine(name: str, engine: EngineId, capture: EngineCapture) -> InstalledEngine | None:
     """A distribution beside the `vllm` program, which is what would be started; else one beside v4deploy."""
     program = capture.paths.get(_VLLM_PROGRAM)
-    version = _distribution_version(name, capture.vllm_site_packages)
+    version = _distribution_version(name, capture.site_packages.get(program, ())) if program else None
     if program is not None and (version is not None or name == _VLLM_PROGRAM):
         return InstalledEngine(engine=engine, version=version or capture.packages.get(name), path=program)
     if name in capture.packages:
@@ -104,13 +149,35 @@ def _python_engine(name: str, engine: EngineId, capture: EngineCapture) -> Insta
     return None
 
 
-def _site_packages_beside(system: System, program: str) -> tuple[str, ...]:
-    """Entry names of `<prefix>/lib/python3.x/site-packages` for `<prefix>/bin/vllm`."""
-    library = posixpath.join(posixpath.dirname(posixpath.dirname(program)), "lib")
+def _shadowed(system: System, program: str, first: str) -> tuple[str, ...]:
+    """Further copies on PATH. What links lead to one file is one copy: /bin is /usr/bin on most systems."""
+    folders = [folder for folder in system.environ.get("PATH", "").split(":") if folder.startswith("/")]
+    paths = [posixpath.join(folder, program) for folder in folders]
+    others = [path for path in dict.fromkeys(paths) if path != first and system.exists(path)]
+    if not others:
+        return ()
+    copies: dict[str, str] = {}
+    for path in (first, *others):
+        copies.setdefault(system.disk_usage(path).resolved_path or path, path)
+    return tuple(copies.values())[1:]
+
+
+def _site_packages_of(system: System, program: str) -> tuple[str, ...]:
+    """Entry names of the packages that a Python program runs with.
+
+    They lie beside the interpreter that its first line names, which need not be beside the program: pipx and uv leave
+    a link in ~/.local/bin. Debian's own Python has them in dist-packages below /usr/local.
+    """
+    first_line = (system.read_text(program).text or "").partition("\n")[0]
+    interpreter = _SHEBANG.match(first_line)
+    programs = dict.fromkeys((program, *((interpreter[1],) if interpreter else ())))
+    prefixes = dict.fromkeys(posixpath.dirname(posixpath.dirname(path)) for path in programs)
     names: list[str] = []
-    for python in system.list_dir(library) or ():
-        if python.startswith("python3"):
-            names += system.list_dir(f"{library}/{python}/site-packages") or ()
+    for prefix in prefixes:
+        for python in system.list_dir(f"{prefix}/lib") or ():
+            if python.startswith("python3"):
+                for folder in ("site-packages", "dist-packages"):
+                    names += system.list_dir(f"{prefix}/lib/{python}/{folder}") or ()
     return tuple(names)
 
 

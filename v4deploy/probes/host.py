@@ -5,10 +5,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import Amount, Cpu, Disk, OperatingSystem, Pool
+from v4deploy.domain.surroundings import EnvironmentSetting, Limits, NetworkDevice, NumaNode, RdmaPort
 from v4deploy.probes.cgroup import SELF_CGROUP, Group, cpu_limit, groups_of, memory_limits
 from v4deploy.probes.cpu import (
     CPUINFO,
@@ -21,27 +22,39 @@ from v4deploy.probes.cpu import (
     sysctl_number,
     topology_files,
 )
+from v4deploy.probes.disks import disk_findings, disk_paths, mount_points, parse_disks
 from v4deploy.probes.host_findings import HostView, findings_of
+from v4deploy.probes.limits import LIMIT_FILES, limit_findings, parse_limits
 from v4deploy.probes.memory import MEMINFO, host_pool, parse_meminfo, parse_vm_stat_available
-from v4deploy.probes.mounts import MOUNTINFO, mount_of, parse_mountinfo
+from v4deploy.probes.mounts import MOUNTINFO, Mount, parse_mountinfo
+from v4deploy.probes.network import (
+    NetworkCapture,
+    collect_network,
+    network_findings,
+    parse_network_devices,
+    parse_network_settings,
+    parse_rdma_ports,
+)
+from v4deploy.probes.numa import BALANCING, NODES_ONLINE, nodes_of_devices, numa_files, numa_findings, parse_numa_nodes
 from v4deploy.system.base import CommandRun, DiskUsage, FileRead, MachineFacts, System
 
 _COMMAND_TIMEOUT_SECONDS = 5.0
 _SYSCTL = ("sysctl", "hw", "machdep.cpu", "kern.osproductversion")
 _VM_STAT = ("vm_stat",)
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - it is examined, not written to
 
 _LINUX_FILES = (
     MEMINFO,
     CPUINFO,
     MOUNTINFO,
     SELF_CGROUP,
-    "/proc/self/limits",
+    *LIMIT_FILES,
+    NODES_ONLINE,
+    BALANCING,
     "/proc/sys/kernel/osrelease",
     "/proc/1/environ",
     "/etc/os-release",
 )
-_CONTAINER_MARKS = {"/.dockerenv": "docker", "/run/.containerenv": "podman"}
+_CONTAINER_MARKS = {"/.dockerenv": "docker", "/run/.containerenv": "podman", "/.singularity.d": "apptainer"}
 # A pod has the service account (or the variable); a node has kubelet's or k3s' configuration.
 _KUBERNETES_MARKS = (
     "/var/run/secrets/kubernetes.io/serviceaccount",
@@ -62,6 +75,7 @@ class HostCapture:
     commands: Mapping[str, CommandRun] = field(default_factory=dict)
     disks: Mapping[str, DiskUsage] = field(default_factory=dict)
     present: frozenset[str] = frozenset()
+    network: NetworkCapture = field(default_factory=NetworkCapture)
 
     def text(self, path: str) -> str | None:
         """The text of a file; None where it was not read."""
@@ -76,7 +90,12 @@ class HostCapture:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The control groups that bind this process."""
-        return groups_of(self.text(SELF_CGROUP), parse_mountinfo(self.text(MOUNTINFO)))
+        return groups_of(self.text(SELF_CGROUP), self.mounts)
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        """All that is mounted for this process."""
+        return parse_mountinfo(self.text(MOUNTINFO))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +110,11 @@ class HostReport:
     disks: tuple[Disk, ...]
     container: str | None
     kubernetes: bool
+    numa_nodes: tuple[NumaNode, ...]
+    limits: Limits
+    network_devices: tuple[NetworkDevice, ...]
+    rdma_ports: tuple[RdmaPort, ...]
+    network_settings: tuple[EnvironmentSetting, ...]
     findings: tuple[Finding, ...]
 
 
@@ -112,51 +136,39 @@ def collect_host(system: System, weights_dir: str) -> HostCapture:
         environ=system.environ,
         files=files,
         commands=commands,
-        disks={path: system.disk_usage(path) for path in _disk_paths(facts, weights_dir)},
+        disks={path: system.disk_usage(path) for path in disk_paths(facts.system, weights_dir)},
         present=frozenset(path for path in marks if system.exists(path)),
+        network=collect_network(system),
     )
     return _collect_what_follows(system, first)
 
 
 def _collect_what_follows(system: System, first: HostCapture) -> HostCapture:
-    """Read what only the first reading could name: control group files, core topology, the mounts' own sizes."""
+    """Read what only the first reading could name: control groups, core topology, NUMA nodes, the mounts' own sizes."""
     blocks = parse_cpu_blocks(first.text(CPUINFO))
     paths = [*topology_files(blocks), *(path for group in first.groups for path in group.files)]
-    files = {path: system.read_text(path) for path in paths}
-    mounts = parse_mountinfo(first.text(MOUNTINFO))
-    holders = (mount_of(usage.resolved_path or path, mounts) for path, usage in first.disks.items())
-    points = {mount.mount_point for mount in holders if mount} - first.disks.keys()
-    return HostCapture(
-        facts=first.facts,
-        weights_dir=first.weights_dir,
-        environ=first.environ,
-        files={**first.files, **files},
-        commands=first.commands,
+    paths += numa_files(first.text(NODES_ONLINE))
+    points = mount_points(first.disks, first.mounts) - first.disks.keys()
+    return replace(
+        first,
+        files={**first.files, **{path: system.read_text(path) for path in paths}},
         disks={**first.disks, **{point: system.disk_usage(point) for point in sorted(points)}},
-        present=first.present,
     )
 
 
-def parse_host(capture: HostCapture) -> HostReport:
-    """Judge what was collected."""
+def parse_host(capture: HostCapture, *, coherent_bytes: int = 0) -> HostReport:
+    """Judge what was collected.
+
+    `coherent_bytes` is the memory of devices that the kernel may manage as its own (GH200, GB200): known only once the
+    devices are, and no part of the host's RAM.
+    """
     is_mac = capture.facts.system == "Darwin"
     sysctl = parse_sysctl(capture.output(_SYSCTL))
-    container = container_of(capture)
-    memory = _mac_memory(capture, sysctl) if is_mac else _linux_memory(capture)
+    numa_nodes = parse_numa_nodes(capture.files)
+    of_devices = nodes_of_devices(numa_nodes, coherent_bytes)
+    memory = _mac_memory(capture, sysctl) if is_mac else _linux_memory(capture, of_devices)
     cpu = _mac_cpu(capture, sysctl) if is_mac else _linux_cpu(capture)
-    disks = _disks(capture)
-    view = HostView(
-        cpu=cpu,
-        memory=memory,
-        disks=disks,
-        weights_dir=capture.weights_dir,
-        container=container,
-        meminfo=parse_meminfo(capture.text(MEMINFO)),
-        limits_text=capture.text("/proc/self/limits"),
-        kernel=capture.text("/proc/sys/kernel/osrelease") or capture.facts.release,
-        config_files=tuple(path for path in llama_config_files(capture.environ) if path in capture.present),
-        environ=capture.environ,
-    )
+    disks = parse_disks(disk_paths(capture.facts.system, capture.weights_dir), capture.disks, capture.mounts)
     return HostReport(
         os=_OPERATING_SYSTEMS.get(capture.facts.system, OperatingSystem.OTHER),
         os_version=sysctl.get("kern.osproductversion") if is_mac else _linux_version(capture.text("/etc/os-release")),
@@ -164,9 +176,32 @@ def parse_host(capture: HostCapture) -> HostReport:
         cpu=cpu,
         memory=memory,
         disks=disks,
-        container=container,
+        container=container_of(capture),
         kubernetes="KUBERNETES_SERVICE_HOST" in capture.environ or bool(capture.present & set(_KUBERNETES_MARKS)),
-        findings=findings_of(view),
+        numa_nodes=numa_nodes,
+        limits=parse_limits(capture.files),
+        network_devices=parse_network_devices(capture.network),
+        rdma_ports=parse_rdma_ports(capture.network),
+        network_settings=parse_network_settings(capture.environ),
+        findings=_findings(capture, cpu, memory, disks),
+    )
+
+
+def _findings(capture: HostCapture, cpu: Cpu, memory: Pool, disks: tuple[Disk, ...]) -> tuple[Finding, ...]:
+    container, ports = container_of(capture), parse_rdma_ports(capture.network)
+    view = HostView(
+        cpu=cpu,
+        memory=memory,
+        kernel=capture.text("/proc/sys/kernel/osrelease") or capture.facts.release,
+        config_files=tuple(path for path in llama_config_files(capture.environ) if path in capture.present),
+        environ=capture.environ,
+    )
+    return (
+        *findings_of(view),
+        *limit_findings(capture.files, container=container, rdma=any(port.state == "ACTIVE" for port in ports)),
+        *numa_findings(parse_numa_nodes(capture.files), capture.files),
+        *disk_findings(disks, capture.weights_dir),
+        *network_findings(ports, capture.network, container=container),
     )
 
 
@@ -199,17 +234,25 @@ def container_of(capture: HostCapture) -> str | None:
     return "kubernetes" if "KUBERNETES_SERVICE_HOST" in capture.environ else None
 
 
-def _disk_paths(facts: MachineFacts, weights_dir: str) -> tuple[str, ...]:
-    return (weights_dir, "/", *((_SHARED_MEMORY,) if facts.system == "Linux" else ()))
-
-
-def _linux_memory(capture: HostCapture) -> Pool:
+def _linux_memory(capture: HostCapture, of_devices: tuple[NumaNode, ...]) -> Pool:
     meminfo = parse_meminfo(capture.text(MEMINFO))
+    less = f" less NUMA nodes {' '.join(str(node.number) for node in of_devices)}" if of_devices else ""
     return host_pool(
-        Amount(size_bytes=meminfo.get("MemTotal"), source=f"{MEMINFO} MemTotal"),
-        Amount(size_bytes=meminfo.get("MemAvailable"), source=f"{MEMINFO} MemAvailable"),
+        Amount(
+            size_bytes=_less(meminfo.get("MemTotal"), [node.memory_bytes for node in of_devices]),
+            source=f"{MEMINFO} MemTotal{less}",
+        ),
+        Amount(
+            size_bytes=_less(meminfo.get("MemAvailable"), [node.free_bytes for node in of_devices]),
+            source=f"{MEMINFO} MemAvailable{less}",
+        ),
         memory_limits(capture.groups, capture.files),
     )
+
+
+def _less(whole: int | None, parts: list[int | None]) -> int | None:
+    known = [part for part in parts if part is not None]
+    return None if whole is None or len(known) < len(parts) else whole - sum(known)
 
 
 def _mac_memory(capture: HostCapture, sysctl: Mapping[str, str]) -> Pool:
@@ -244,26 +287,6 @@ def _mac_cpu(capture: HostCapture, sysctl: Mapping[str, str]) -> Cpu:
         usable_cores=capture.facts.usable_cpus,
         features=sysctl_features(sysctl),
     )
-
-
-def _disks(capture: HostCapture) -> tuple[Disk, ...]:
-    mounts = parse_mountinfo(capture.text(MOUNTINFO))
-    disks = []
-    for path in dict.fromkeys(_disk_paths(capture.facts, capture.weights_dir)):
-        usage = capture.disks[path]
-        mount = mount_of(usage.resolved_path or path, mounts)
-        if usage.total_bytes is None and mount is not None:
-            usage = capture.disks.get(mount.mount_point, usage)
-        disks.append(
-            Disk(
-                path=path,
-                mount_point=mount.mount_point if mount else None,
-                filesystem=mount.filesystem if mount else None,
-                total_bytes=usage.total_bytes,
-                free_bytes=usage.free_bytes,
-            )
-        )
-    return tuple(disks)
 
 
 def _linux_version(os_release: str | None) -> str | None:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from v4deploy.domain.finding import Evidence, Finding, Severity
-from v4deploy.domain.hardware import Cpu, Disk, Pool
-from v4deploy.domain.units import GIB, format_gib
-
-# Docker gives 64 MB; the smallest value in published vLLM manifests is 2 GiB (llm-d), so anything near that is fine.
-_SMALL_SHARED_MEMORY_BYTES = GIB
-_MEMLOCK = re.compile(r"^Max locked memory\s+(\S+)", re.MULTILINE)
-_NETWORK_FILE_SYSTEMS = re.compile(r"nfs\d*|cifs|smb\d*|smbfs|9p|fuse\..+|lustre|gpfs|ceph|glusterfs")
+from v4deploy.domain.hardware import Cpu, Pool
+from v4deploy.domain.units import format_gib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,18 +16,9 @@ class HostView:
 
     cpu: Cpu
     memory: Pool
-    disks: tuple[Disk, ...]
-    weights_dir: str
-    container: str | None
-    meminfo: Mapping[str, int]
-    limits_text: str | None
     kernel: str
     config_files: tuple[str, ...]
     environ: Mapping[str, str]
-
-    def disk(self, path: str) -> Disk | None:
-        """The disk that was examined under this path."""
-        return next((disk for disk in self.disks if disk.path == path), None)
 
 
 def findings_of(view: HostView) -> tuple[Finding, ...]:
@@ -89,82 +74,6 @@ def _processor(view: HostView) -> Iterator[Finding]:
         )
 
 
-def _limits(view: HostView) -> Iterator[Finding]:
-    memlock = _MEMLOCK.search(view.limits_text or "")
-    if memlock and memlock[1].isdecimal():
-        yield Finding(
-            id="host.memlock-limited",
-            severity=Severity.INFO,
-            summary=f"at most {format_gib(int(memlock[1]))} of memory can be locked",
-            evidence=(Evidence(source="/proc/self/limits", value=memlock[0]),),
-            why="locking weights in RAM and registering memory for RDMA fail beyond it",
-            fix="`ulimit -l unlimited`, LimitMEMLOCK=infinity in a unit, or `--ulimit memlock=-1` for a container",
-        )
-    # In a container this is the host's swap, which the container may not use.
-    if view.meminfo.get("SwapTotal") == 0 and view.container is None:
-        yield Finding(
-            id="host.swap-none",
-            severity=Severity.INFO,
-            summary="there is no swap",
-            evidence=(Evidence(source="/proc/meminfo SwapTotal", value="0"),),
-            why="when memory runs out while weights load, the kernel kills a process at once",
-        )
-
-
-def _shared_memory(view: HostView) -> Iterator[Finding]:
-    disk = view.disk("/dev/shm")  # noqa: S108 - it is examined, not written to
-    if disk and disk.total_bytes is not None and disk.total_bytes < _SMALL_SHARED_MEMORY_BYTES:
-        yield Finding(
-            id="host.shm-small",
-            severity=Severity.WARN,
-            summary=f"{disk.path} holds only {format_gib(disk.total_bytes)}",
-            evidence=(Evidence(source="statvfs /dev/shm", value=str(disk.total_bytes)),),
-            why="vLLM on several GPUs and NCCL exchange data there and fail to start when it is too small",
-            fix="start the container with `--ipc=host` or `--shm-size=16g`",
-        )
-
-
-def _weights_disk(view: HostView) -> Iterator[Finding]:
-    disk = view.disk(view.weights_dir)
-    filesystem = disk.filesystem if disk else None
-    if disk is None or filesystem is None:
-        return
-    what = _weights_disk_fault(filesystem)
-    if what is None:
-        return
-    id_, summary, why = what
-    yield Finding(
-        id=id_,
-        severity=Severity.WARN,
-        summary=f"the weights directory lies on {summary}",
-        evidence=(Evidence(source=f"/proc/self/mountinfo {disk.mount_point}", value=filesystem),),
-        why=why,
-        fix="set V4DEPLOY_WEIGHTS_DIR to a directory on a local disk or a mounted volume",
-    )
-
-
-def _weights_disk_fault(filesystem: str) -> tuple[str, str, str] | None:
-    if filesystem in {"tmpfs", "ramfs"}:
-        return (
-            "storage.weights-on-tmpfs",
-            f"{filesystem}, which is RAM",
-            "weights stored there take the memory that the engine needs to load them",
-        )
-    if filesystem == "overlay":
-        return (
-            "storage.weights-on-overlay",
-            "overlay, the container's own layer",
-            "a download of hundreds of gigabytes is gone with the container",
-        )
-    if _NETWORK_FILE_SYSTEMS.fullmatch(filesystem):
-        return (
-            "storage.weights-on-network",
-            f"{filesystem}, a network or pass-through file system",
-            "loading by mmap is slow there, file locks may not hold, and start-up can outlast an engine's time limit",
-        )
-    return None
-
-
 def _surroundings(view: HostView) -> Iterator[Finding]:
     if "microsoft" in view.kernel.lower():
         yield Finding(
@@ -198,8 +107,5 @@ def _surroundings(view: HostView) -> Iterator[Finding]:
 _CHECKS: tuple[Callable[[HostView], Iterator[Finding]], ...] = (
     _memory,
     _processor,
-    _limits,
-    _shared_memory,
-    _weights_disk,
     _surroundings,
 )

@@ -25,6 +25,11 @@ class Mount:
     options: tuple[str, ...]
     super_options: tuple[str, ...]
 
+    @property
+    def read_only(self) -> bool:
+        """Whether this mount, or the file system below all of its mounts, takes no writes."""
+        return "ro" in self.options or "ro" in self.super_options
+
 
 def parse_mountinfo(text: str | None) -> tuple[Mount, ...]:
     """All mounts in the order given; lines that are cut off or foreign are skipped."""

@@ -1,4 +1,4 @@
-"""NVIDIA: NVML first, then nvidia-smi; the PCI bus and /proc tell "absent" from "present but broken"."""
+"""NVIDIA: NVML, then nvidia-smi, then libcuda; the PCI bus and /proc tell "absent" from "present but broken"."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from v4deploy.domain.finding import Finding
-from v4deploy.domain.hardware import HOST_POOL_ID, Amount, ComputeApi, Device, Pool, PoolKind, ProbeOutcome, Vendor
+from v4deploy.domain.hardware import ProbeOutcome, Vendor
 from v4deploy.probes.base import Capture
-from v4deploy.probes.nvidia_device import DriverFailure, NvidiaDevice, NvidiaReport, pool_kind
+from v4deploy.probes.nvidia_cuda import leaves_a_gap, parse_cuda, with_cuda
+from v4deploy.probes.nvidia_device import DriverFailure, NvidiaDevice, NvidiaReport
 from v4deploy.probes.nvidia_findings import (
+    FABRIC_NOT_READY,
     NODES,
     PROC_VERSION,
     Surroundings,
     device_findings,
     failure_finding,
-    is_usable,
     surroundings_findings,
 )
+from v4deploy.probes.nvidia_health import attestation_finding, cuda_finding, cuda_works_finding, peer_finding
+from v4deploy.probes.nvidia_links import matrix_links, topology_argvs
 from v4deploy.probes.nvidia_nvml import library_is_missing, module_is_old, parse_nvml
+from v4deploy.probes.nvidia_outcome import outcome_of
 from v4deploy.probes.nvidia_smi import FULL_FIELDS, MINIMAL_FIELDS, parse_smi, query_argv
 from v4deploy.probes.pci import collect_pci, normal_address, parse_pci
 from v4deploy.system.base import CommandRun, Failure, FileRead, System
@@ -34,13 +38,14 @@ _COMMAND_TIMEOUT_SECONDS = 8.0
 _SMI_PROGRAMS = ("nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi", "/usr/local/nvidia/bin/nvidia-smi")
 _PROC_GPUS = "/proc/driver/nvidia/gpus"
 _SOC_FAMILY, _SOC_ID, _BOARD = "/sys/devices/soc0/family", "/sys/devices/soc0/soc_id", "/proc/device-tree/model"
+_WSL_NODE = "/dev/dxg"
 _NVIDIA_SOC_ID = "jep106:0426"
 _MODEL = re.compile(r"^Model:\s*(.+?)\s*$", re.MULTILINE)
 
 
 def collect(system: System) -> Capture:
-    """Ask NVML; ask nvidia-smi only where NVML gave nothing; read what /proc and /sys say in any case."""
-    answer = system.library("nvml", timeout_seconds=_LIBRARY_TIMEOUT_SECONDS)
+    """Ask NVML; nvidia-smi only where NVML gave nothing, libcuda only where both left a gap; /proc and /sys anyway."""
+    libraries = {"nvml": system.library("nvml", timeout_seconds=_LIBRARY_TIMEOUT_SECONDS)}
     files, entries = collect_pci(system, _PCI_VENDOR)
     for path in (PROC_VERSION, _SOC_FAMILY, _SOC_ID, _BOARD):
         files[path] = system.read_text(path)
@@ -49,99 +54,96 @@ def collect(system: System) -> Capture:
         path = f"{_PROC_GPUS}/{name}/information"
         files[path] = system.read_text(path)
     entries["/dev"] = tuple(node for node in NODES if system.exists(f"/dev/{node}"))
-    commands: dict[str, CommandRun] = {}
-    if parse_nvml(answer).failure is not None:
-        commands = {" ".join(run.argv): run for run in _ask_smi(system)}
-    return Capture(
-        files=files, commands=commands, libraries={"nvml": answer}, entries=entries, environ=dict(system.environ)
+    report = parse_nvml(libraries["nvml"])
+    runs: tuple[CommandRun, ...] = ()
+    if report.failure is not None:
+        runs = tuple(_ask_smi(system))
+        report = parse_smi(runs) if runs else report
+    capture = Capture(
+        files=files,
+        commands={" ".join(run.argv): run for run in runs},
+        libraries=libraries,
+        entries=entries,
+        environ=dict(system.environ),
     )
+    if leaves_a_gap(report) and _hints_at_nvidia(system, capture, report):
+        libraries["cuda"] = system.library("cuda", timeout_seconds=_LIBRARY_TIMEOUT_SECONDS)
+    return capture
+
+
+def _hints_at_nvidia(system: System, capture: Capture, report: NvidiaReport) -> bool:
+    """Any sign at all: most machines have no NVIDIA device, and are not to wait for another child process."""
+    around = _surroundings(capture)
+    return bool(report.devices) or around.present or bool(_tegra_board(capture)) or system.exists(_WSL_NODE)
 
 
 def _ask_smi(system: System) -> Iterator[CommandRun]:
     program = next((name for name in _SMI_PROGRAMS if system.which(name) is not None), None)
     if program is None:
         return
+    query = None
     for fields in (FULL_FIELDS, MINIMAL_FIELDS):
-        run = system.run(query_argv(program, fields), timeout_seconds=_COMMAND_TIMEOUT_SECONDS)
-        yield run
-        if run.failure is Failure.TIMED_OUT:
+        query = system.run(query_argv(program, fields), timeout_seconds=_COMMAND_TIMEOUT_SECONDS)
+        yield query
+        if query.failure is Failure.TIMED_OUT:
             return  # the driver hangs; asking on would only hang longer
-        if run.exit_status == 0:
+        if query.exit_status == 0:
             break
     yield system.run((program,), timeout_seconds=_COMMAND_TIMEOUT_SECONDS)
+    if query is not None and len(parse_smi((query,)).devices) > 1:
+        for argv in topology_argvs(program):
+            yield system.run(argv, timeout_seconds=_COMMAND_TIMEOUT_SECONDS)
 
 
 def parse(capture: Capture) -> ProbeOutcome:
-    """Devices, their pools, and what stands in the way."""
+    """Devices, their pools, how they are linked, and what stands in the way."""
     around = _surroundings(capture)
     nvml = parse_nvml(capture.libraries.get("nvml"))
     smi = parse_smi(tuple(capture.commands.values())) if capture.commands else None
+    cuda = parse_cuda(capture.libraries.get("cuda"))
     report = next((source for source in (nvml, smi) if source is not None and source.failure is None), None)
-    if report is not None and (report.devices or not around.present):
-        return _answered(report, around, capture)
+    if report is not None and (report.devices or not (around.present or (cuda and cuda.devices))):
+        links = report.links or matrix_links(tuple(capture.commands.values()))
+        return _answered(with_cuda(replace(report, links=links), cuda), around, capture)
     board = _tegra_board(capture)
     if board is not None and not around.pci:
         device = NvidiaDevice(index=0, name=board, memory_error="an integrated GPU owns no memory")
-        return _answered(NvidiaReport(source=_SOC_FAMILY, devices=(device,)), around, capture)
+        return _answered(with_cuda(NvidiaReport(source=_SOC_FAMILY, devices=(device,)), cuda), around, capture)
     failure = _failure_of(nvml, smi)
-    failures = tuple(source.failure for source in (nvml, smi) if source is not None and source.failure is not None)
-    finding = failure_finding(failure, around, failures or (failure,))
-    kernels = NvidiaReport(source=PROC_VERSION, devices=_devices_of_kernel(failure, around))
-    return replace(_outcome(kernels, around), findings=(finding,) if finding else ())
+    if cuda is not None and cuda.devices:
+        outcome = _answered(cuda, around, capture)
+        return replace(outcome, findings=(cuda_works_finding(failure), *outcome.findings))
+    failures = tuple(
+        source.failure for source in (nvml, smi, cuda) if source is not None and source.failure is not None
+    )
+    kernels = NvidiaReport(
+        source=PROC_VERSION,
+        devices=_devices_of_kernel(failure, around),
+        cuda_failure=cuda.failure if cuda is not None and around.present else None,
+    )
+    findings = (failure_finding(failure, around, failures or (failure,)), cuda_finding(kernels, explained=False))
+    return replace(outcome_of(kernels, around, capture), findings=tuple(finding for finding in findings if finding))
 
 
 def _answered(report: NvidiaReport, around: Surroundings, capture: Capture) -> ProbeOutcome:
     """A source answered. It may still list fewer devices than are there."""
     report = replace(report, devices=_place_lost(report.devices, around))
-    outcome = _outcome(report, around, capture.host_memory_bytes)
-    findings: list[Finding] = [
+    outcome = outcome_of(report, around, capture)
+    findings: list[Finding | None] = [
         finding
         for device, placed in zip(report.devices, outcome.devices, strict=True)
         for finding in device_findings(device, placed, outcome, report.source)
     ]
-    findings += surroundings_findings(
-        report, around, capture.environ, module_is_old=module_is_old(capture.libraries.get("nvml"))
-    )
-    return replace(outcome, findings=tuple(dict.fromkeys(findings)))
-
-
-def _outcome(report: NvidiaReport, around: Surroundings, host_memory_bytes: int | None = None) -> ProbeOutcome:
-    devices, pools = [], []
-    for number, raw in enumerate(report.devices):
-        kind = pool_kind(raw, host_memory_bytes)
-        pool_id = HOST_POOL_ID if kind is PoolKind.UNIFIED else f"{VENDOR}-{number}"
-        if kind is not PoolKind.UNIFIED:
-            pools.append(_pool(pool_id, kind, raw, report.source))
-        on_bus = next((device for device in around.pci if device.address == raw.pci_address), None)
-        devices.append(
-            Device(
-                index=number,
-                vendor=VENDOR,
-                compute_api=ComputeApi.CUDA,
-                name=raw.name or "NVIDIA GPU that does not tell its name",
-                arch=raw.arch,
-                pool_id=pool_id,
-                pci_address=raw.pci_address,
-                pci_id=raw.pci_id or (on_bus.pci_id if on_bus else None),
-                driver_version=report.driver_version or around.driver_version,
-                compute_api_version=report.cuda_version,
-                numa_node=on_bus.numa_node if on_bus else None,
-                usable=is_usable(raw),
-            )
-        )
-    return ProbeOutcome(devices=tuple(devices), pools=tuple(pools))
-
-
-def _pool(pool_id: str, kind: PoolKind, raw: NvidiaDevice, source: str) -> Pool:
-    unknown = f"{source}: {raw.failure.message}" if raw.failure else raw.memory_error or f"{source}: no answer"
-    total = Amount(size_bytes=raw.total_bytes, source=f"{source} memory total" if raw.total_bytes else unknown)
-    ceiling = total
-    if raw.total_bytes is not None and raw.reserved_bytes is not None:
-        ceiling = Amount(
-            size_bytes=raw.total_bytes - raw.reserved_bytes, source=f"{source} memory total less what the driver keeps"
-        )
-    free = Amount(size_bytes=raw.free_bytes, source=f"{source} memory free" if raw.free_bytes is not None else unknown)
-    return Pool(id=pool_id, kind=kind, total=total, ceiling=ceiling, free=free)
+    unfinished = any(finding is not None and finding.id == FABRIC_NOT_READY for finding in findings)
+    findings += [
+        attestation_finding(report),
+        cuda_finding(report, explained=unfinished or report.awaits_attestation),
+        peer_finding(report, outcome),
+        *surroundings_findings(
+            report, around, capture.environ, module_is_old=module_is_old(capture.libraries.get("nvml"))
+        ),
+    ]
+    return replace(outcome, findings=tuple(dict.fromkeys(finding for finding in findings if finding)))
 
 
 def _surroundings(capture: Capture) -> Surroundings:

@@ -10,16 +10,19 @@ from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import HOST_POOL_ID, Device, PoolKind, ProbeOutcome
 from v4deploy.domain.versions import is_older
 from v4deploy.probes.nvidia_device import DriverFailure, NvidiaDevice, NvidiaReport
+from v4deploy.probes.nvidia_health import HOSTS_OF_VIRTUAL_GPUS, health_findings, virtual_findings
 from v4deploy.probes.pci import PciDevice
 
 PROC_VERSION = "/proc/driver/nvidia/version"
 NODES = ("nvidiactl", "nvidia0")
+FABRIC_NOT_READY = "gpu.nvidia.fabric-not-ready"
 # `NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  ...`, or `... UNIX Open Kernel Module for x86_64  ...`.
 _KERNEL_MODULE = re.compile(r"Kernel Module(?: for \S+)?\s+(\d+(?:\.\d+)+)")
 # Any program built with CUDA 13 needs this driver (docs.nvidia.com/deploy/cuda-compatibility, read 2026-11-22).
 _CUDA_13_DRIVER = "580"
 _FABRIC_UNFINISHED = {1: "has not started", 2: "is in progress"}
 _FABRIC_COMPLETED = 3
+_FABRIC_HEALTH = {2: "is unhealthy", 3: "has less capacity than it should"}
 _LIBRARY_NOT_FOUND = 12
 # NVML_GPU_RECOVERY_ACTION_*: what the driver wants done, and whether jobs run until then.
 _RECOVERY = {
@@ -64,7 +67,8 @@ def is_usable(device: NvidiaDevice) -> bool:
         device.fabric_state == _FABRIC_COMPLETED and bool(device.fabric_status)
     )
     runs = _RECOVERY.get(device.recovery_action or 0, ("", True))[1]
-    return device.failure is None and runs and not fabric_failed and not device.mig_enabled
+    lent_away = device.virtualization in HOSTS_OF_VIRTUAL_GPUS
+    return device.failure is None and runs and not (fabric_failed or device.mig_enabled or lent_away)
 
 
 def failure_finding(
@@ -129,7 +133,7 @@ _FAILURES: dict[int | None, _Row] = {
         "library-missing",
         Severity.WARN,
         "the NVIDIA device and its driver are here, but libnvidia-ml and nvidia-smi are not",
-        "CUDA may work, but the memory cannot be read, and vLLM does not start without NVML",
+        "the memory cannot be read, and vLLM does not start without NVML, even where CUDA itself works",
         "start the container with `NVIDIA_DRIVER_CAPABILITIES=compute,utility`, or install the driver's libraries",
     ),
     15: (
@@ -203,6 +207,8 @@ def device_findings(device: NvidiaDevice, placed: Device, outcome: ProbeOutcome,
         return
     yield from _memory_findings(device, placed, outcome, evidence)
     yield from _state_findings(device, where, evidence)
+    yield from health_findings(device, where)
+    yield from virtual_findings(device, placed.name, where)
 
 
 def _memory_findings(
@@ -214,7 +220,7 @@ def _memory_findings(
             id="gpu.nvidia.unified-memory",
             severity=Severity.INFO,
             summary=f"{placed.name} uses system RAM",
-            evidence=(evidence,),
+            evidence=(evidence, *_two_totals(device, evidence.source)),
             why="what is free is what the system has available; the driver's own figure counts page cache as used",
         )
     elif kinds[placed.pool_id] is PoolKind.COHERENT and device.memory_node is not None:
@@ -226,7 +232,7 @@ def _memory_findings(
             why="page cache and other programs can fill it, so less may be free than the engine expects",
             fix="load the driver in CDMM mode, or drop the page cache before starting",
         )
-    elif device.total_bytes is None and not device.mig_enabled:
+    elif device.total_bytes is None and device.cuda_total_bytes is None and not device.mig_enabled:
         yield Finding(
             id="gpu.nvidia.memory-unknown",
             severity=Severity.WARN,
@@ -237,16 +243,33 @@ def _memory_findings(
         )
 
 
+def _two_totals(device: NvidiaDevice, source: str) -> Iterator[Evidence]:
+    """What the driver and CUDA say about the size; on an integrated GPU the driver's is a carve-out."""
+    if device.cuda_total_bytes is not None:
+        yield Evidence(source="libcuda memory total", value=str(device.cuda_total_bytes))
+        if device.total_bytes is not None:
+            yield Evidence(source=f"{source} memory total", value=str(device.total_bytes))
+
+
 def _state_findings(device: NvidiaDevice, where: str, evidence: Evidence) -> Iterator[Finding]:
     if device.fabric_state in _FABRIC_UNFINISHED or (device.fabric_state == _FABRIC_COMPLETED and device.fabric_status):
         state = _FABRIC_UNFINISHED.get(device.fabric_state or 0, f"ended with error {device.fabric_status}")
         yield Finding(
-            id="gpu.nvidia.fabric-not-ready",
+            id=FABRIC_NOT_READY,
             severity=Severity.FAIL,
             summary=f"registration of the GPUs with the NVSwitch fabric {state}",
             evidence=(Evidence(source="NVML fabric state", value=f"{device.fabric_state}"),),
             why="CUDA fails with error 802 while nvidia-smi looks healthy",
             fix="`systemctl restart nvidia-fabricmanager`, whose version has to be the driver's",
+        )
+    elif device.fabric_health in _FABRIC_HEALTH:
+        yield Finding(
+            id="gpu.nvidia.fabric-unhealthy",
+            severity=Severity.WARN,
+            summary=f"the NVSwitch fabric {_FABRIC_HEALTH[device.fabric_health]}: {where}",
+            evidence=(Evidence(source="NVML fabric health", value=str(device.fabric_health)),),
+            why="tensor and expert parallel work runs at the speed of the slowest link, or stops",
+            fix="`nvidia-smi -q | grep -A 20 Fabric` names the fault; look for SXid lines in `dmesg`",
         )
     action = _RECOVERY.get(device.recovery_action or 0)
     if action is not None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from v4deploy.domain.hardware import AddressingMode
 from v4deploy.domain.units import MIB
-from v4deploy.probes.nvidia_device import NOT_SUPPORTED, AddressingMode, DriverFailure, NvidiaDevice, NvidiaReport
+from v4deploy.probes.nvidia_device import NOT_SUPPORTED, DriverFailure, NvidiaDevice, NvidiaReport
 from v4deploy.probes.pci import normal_address
 from v4deploy.system.base import CommandRun, Failure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -16,12 +16,15 @@ from v4deploy.domain.hardware import (
     Device,
     Host,
     HostOrigin,
+    Link,
     Pool,
     PoolKind,
     ProbeOutcome,
 )
 from v4deploy.probes.base import Probe
-from v4deploy.probes.engines import collect_engines, parse_engines
+from v4deploy.probes.container_findings import container_findings
+from v4deploy.probes.containers import collect_containers, parse_containers
+from v4deploy.probes.engines import collect_engines, engine_findings, parse_engines
 from v4deploy.probes.host import collect_host, parse_host
 from v4deploy.probes.registry import ALL_PROBES
 from v4deploy.system.base import System
@@ -32,25 +35,38 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
 
     `chips` gives each device its catalogue entry; the capacity of a device never comes from there.
     """
-    report = parse_host(collect_host(system, weights_dir))
-    with ThreadPoolExecutor(max_workers=len(probes) + 1) as pool:
-        engines = pool.submit(lambda: parse_engines(collect_engines(system)))
+    capture = collect_host(system, weights_dir)
+    report = parse_host(capture)
+    with ThreadPoolExecutor(max_workers=len(probes) + 2) as pool:
+        engines = pool.submit(collect_engines, system)
+        containers = pool.submit(lambda: parse_containers(collect_containers(system)))
         outcomes = list(pool.map(lambda probe: _ask(probe, system, report.memory), probes))
-    devices, pools = _merge(outcomes)
+    devices, pools, links = _merge(outcomes)
+    coherent_bytes = sum(pool.total.size_bytes or 0 for pool in pools if pool.kind is PoolKind.COHERENT)
+    if coherent_bytes:
+        report = parse_host(capture, coherent_bytes=coherent_bytes)
     findings = [*report.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
-    memory = _shared_memory(report.memory, devices, outcomes)
+    findings += engine_findings(engines.result())
+    findings += container_findings(containers.result(), devices, container=report.container)
     host = Host(
         origin=HostOrigin.LIVE if system.is_live else HostOrigin.RECORDING,
         os=report.os,
         os_version=report.os_version,
         kernel=report.kernel,
         cpu=report.cpu,
-        pools=(memory, *pools),
+        pools=(_shared_memory(report.memory, devices, outcomes), *pools),
         devices=devices,
+        links=links,
         disks=report.disks,
-        engines=engines.result(),
+        engines=parse_engines(engines.result()),
         container=report.container,
         kubernetes=report.kubernetes,
+        numa_nodes=report.numa_nodes,
+        limits=report.limits,
+        network_devices=report.network_devices,
+        rdma_ports=report.rdma_ports,
+        network_settings=report.network_settings,
+        container_support=containers.result().support,
         findings=tuple(dict.fromkeys((*findings, *_nothing_found(outcomes)))),
     )
     return _with_chips(validate_host(host), chips)
@@ -76,14 +92,22 @@ def validate_host(host: Host) -> Host:
             free=_checked(pool.free, f"free part of pool `{pool.id}`", 0, findings),
         )
     devices: list[Device] = []
+    indexes: dict[int, int] = {}
     for device in host.devices:
         if device.pool_id not in pools:
             findings.append(
                 _contradiction(f"{device.name} points at an unknown pool `{device.pool_id}`", device.vendor)
             )
             continue
+        indexes[device.index] = len(devices)
         devices.append(replace(device, index=len(devices)))
-    return replace(host, pools=tuple(pools.values()), devices=tuple(devices), findings=(*host.findings, *findings))
+    return replace(
+        host,
+        pools=tuple(pools.values()),
+        devices=tuple(devices),
+        links=tuple(_renumbered(host.links, indexes)),
+        findings=(*host.findings, *findings),
+    )
 
 
 def _ask(probe: Probe, system: System, memory: Pool) -> ProbeOutcome:
@@ -110,29 +134,44 @@ def _ask(probe: Probe, system: System, memory: Pool) -> ProbeOutcome:
         )
 
 
-def _merge(outcomes: Sequence[ProbeOutcome]) -> tuple[tuple[Device, ...], tuple[Pool, ...]]:
+def _renumbered(links: Sequence[Link], indexes: Mapping[int, int]) -> Iterator[Link]:
+    """Links between devices that remain, by their new indexes."""
+    for link in links:
+        if link.first_index in indexes and link.second_index in indexes:
+            yield replace(link, first_index=indexes[link.first_index], second_index=indexes[link.second_index])
+
+
+def _merge(outcomes: Sequence[ProbeOutcome]) -> tuple[tuple[Device, ...], tuple[Pool, ...], tuple[Link, ...]]:
     """Devices of all vendors with dense indexes; an address that an earlier vendor has is not counted again.
 
     Within one vendor several devices may share an address: slices do.
     """
     devices: list[Device] = []
     pools: list[Pool] = []
+    links: list[Link] = []
     taken: set[str] = set()
     for outcome in outcomes:
         found = [device for device in outcome.devices if device.pci_address not in taken]
         taken.update(device.pci_address for device in found if device.pci_address is not None)
         used = {device.pool_id for device in found} - {HOST_POOL_ID}
         pools += [pool for pool in outcome.pools if pool.id in used]
+        links += _renumbered(
+            outcome.links, {device.index: len(devices) + number for number, device in enumerate(found)}
+        )
         devices += [replace(device, index=len(devices) + number) for number, device in enumerate(found)]
-    return tuple(devices), tuple(pools)
+    return tuple(devices), tuple(pools), tuple(links)
 
 
 def _shared_memory(memory: Pool, devices: Sequence[Device], outcomes: Sequence[ProbeOutcome]) -> Pool:
     """System RAM as the devices in it see it: a probe that returns the host's own pool knows its ceiling better."""
     if not any(device.pool_id == HOST_POOL_ID for device in devices):
         return memory
-    seen = [pool for outcome in outcomes for pool in outcome.pools if pool.id == HOST_POOL_ID]
-    ceiling = seen[0].ceiling if seen else memory.ceiling
+    seen = [pool.ceiling for outcome in outcomes for pool in outcome.pools if pool.id == HOST_POOL_ID]
+    # A container's limit holds for the device's share too; a ceiling that the probe left open stays so for the
+    # catalogue to fill.
+    known = [amount for amount in (*seen[:1], memory.ceiling) if amount.size_bytes is not None]
+    lowest = min(known, key=lambda amount: amount.size_bytes or 0, default=memory.ceiling)
+    ceiling = seen[0] if seen and seen[0].size_bytes is None else lowest
     return replace(memory, kind=PoolKind.UNIFIED, ceiling=ceiling)
 
 

@@ -72,13 +72,15 @@ class MachineFacts:
 class DiskUsage:
     """`statvfs` of a path, or of its nearest parent that exists; None where that cannot be examined.
 
-    `resolved_path` is the path with symbolic links followed; None where that is not known.
+    `resolved_path` is the path with symbolic links followed; None where that is not known. `free_files` is how many
+    files can still be made; None where the file system sets no number (btrfs, vfat).
     """
 
     path: str
     total_bytes: int | None
     free_bytes: int | None
     resolved_path: str | None = None
+    free_files: int | None = None
 
 
 class System(Protocol):

@@ -76,6 +76,7 @@ class LiveSystem:
             # f_bavail, not f_bfree: the blocks reserved for root are no room for weights.
             free_bytes=status.f_bavail * status.f_frsize,
             resolved_path=resolved,
+            free_files=status.f_favail if status.f_files else None,
         )
 
     def which(self, program: str) -> str | None:

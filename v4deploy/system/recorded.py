@@ -54,6 +54,7 @@ class RecordedDisk:
     total_bytes: int | None = None
     free_bytes: int | None = None
     resolved_path: str | None = None
+    free_files: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +170,7 @@ class RecordedSystem:
             total_bytes=disk.total_bytes,
             free_bytes=disk.free_bytes,
             resolved_path=disk.resolved_path,
+            free_files=disk.free_files,
         )
 
     def which(self, program: str) -> str | None:

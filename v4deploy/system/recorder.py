@@ -146,6 +146,7 @@ class RecordingSystem:
             slug = re.sub(r"[^A-Za-z0-9]+", "-", " ".join(command.argv[:2])).strip("-").lower()
             data = to_data(command)
             del data["duration_seconds"]
+            data["stdout"] = redactor.output(command.argv, command.stdout)
             write_yaml_file(directory / "commands" / f"{number:02d}-{slug}.yaml", redactor.data(data))
         for name, answer in sorted(self._libraries.items()):
             data = {"data": answer.data, "error": answer.error}
@@ -157,6 +158,7 @@ def _disk_data(disk: DiskUsage) -> dict[str, Any]:
         "total_bytes": disk.total_bytes,
         "free_bytes": disk.free_bytes,
         "resolved_path": disk.resolved_path,
+        "free_files": disk.free_files,
     }
 
 

@@ -5,8 +5,9 @@ The same value always becomes the same stand-in within one recording, so that re
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 STAND_IN_HOME = "/home/user"
@@ -14,10 +15,26 @@ _WITHHELD = "[redacted]"
 
 # What a probe or a reader of the recording can use; anything else in the environment is nobody's business.
 _ENVIRONMENT_PREFIXES = (
-    "ASCEND_", "CUDA_", "GGML_", "GPU_", "HIP_", "HSA_", "KUBERNETES_", "LLAMA_", "NCCL_", "NVIDIA_", "OLLAMA_",
+    "ASCEND_", "CUDA_", "GGML_", "GPU_", "HF_HUB_", "HF_XET_", "HIP_", "HSA_", "KUBERNETES_",
+    "LLAMA_", "NCCL_", "NVIDIA_", "OLLAMA_",
     "ROCM_", "ROCR_", "V4DEPLOY_", "VLLM_", "XDG_CONFIG_", "XDG_CACHE_",
 )  # fmt: skip
-_ENVIRONMENT_NAMES = ("HOME", "container")
+_ENVIRONMENT_NAMES = ("HF_HOME", "HOME", "PATH", "TRANSFORMERS_OFFLINE", "container")
+# Of these it counts that they are set, and how the other end is spoken to; its name is internal.
+_ADDRESS_NAMES = frozenset({
+    "ALL_PROXY", "DOCKER_HOST", "HF_ENDPOINT", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY",
+})  # fmt: skip
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# Container tools also print registries, mirrors, proxies, labels and addresses: only what a probe reads is kept.
+_KEPT_KEYS: Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]] = {
+    ("docker", "info"): (
+        ("ServerVersion",), ("OperatingSystem",), ("Runtimes",), ("DefaultRuntime",), ("SecurityOptions",),
+        ("CDISpecDirs",), ("ServerErrors",), ("ClientInfo", "Version"),
+    ),
+    ("podman", "info"): (
+        ("host", "ociRuntime"), ("host", "security"), ("host", "serviceIsRemote"), ("version", "Version"),
+    ),
+}  # fmt: skip
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY\b|APIKEY|AUTH", re.IGNORECASE)
 
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b")
@@ -80,15 +97,35 @@ class Redactor:
             }
         return [self.data(item) for item in value] if isinstance(value, (list, tuple)) else value
 
+    def output(self, argv: Sequence[str], text: str) -> str:
+        """What a command printed: of some only the keys that are read, of all without what `text` takes out."""
+        keys = _KEPT_KEYS.get(tuple(argv[:2]))
+        try:
+            data = json.loads(text) if keys else None
+        except ValueError:
+            data = None
+        if keys and isinstance(data, dict):
+            text = json.dumps(_only(data, keys), indent=2) + "\n"
+        return self.text(text)
+
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The variables that bear on detection or on engines; names that smell of a secret are left out."""
         kept = {
             name: environ[name]
             for name in sorted(environ)
-            if (name.startswith(_ENVIRONMENT_PREFIXES) or name in _ENVIRONMENT_NAMES) and not _SECRET_NAME.search(name)
+            if (name.startswith(_ENVIRONMENT_PREFIXES) or name in _ENVIRONMENT_NAMES or name.upper() in _ADDRESS_NAMES)
+            and not _SECRET_NAME.search(name)
         }
         # Of a cluster only its presence counts; its addresses are internal.
-        return {name: _WITHHELD if name.startswith("KUBERNETES_") else self.text(kept[name]) for name in kept}
+        return {name: self._variable(name, value) for name, value in kept.items()}
+
+    def _variable(self, name: str, value: str) -> str:
+        if name.startswith("KUBERNETES_"):
+            return _WITHHELD
+        if name.upper() not in _ADDRESS_NAMES:
+            return self.text(value)
+        scheme = _SCHEME.match(value)
+        return f"{scheme[0] if scheme else ''}{_WITHHELD}"
 
     def _without_user(self, text: str, user: str) -> str:
         """A user name goes before `@`, in brackets, and as a part of a path that is not the system's own.
@@ -108,6 +145,18 @@ class Redactor:
 
     def _stand_in(self, value: str, form: str) -> str:
         return self._stand_ins.setdefault(value, form.format(len(self._stand_ins) + 1))
+
+
+def _only(data: Mapping[str, Any], keys: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
+    """The values at these paths, in the same nesting; a path that leads nowhere is left out."""
+    kept: dict[str, Any] = {}
+    for first, *rest in keys:
+        value = data.get(first)
+        if not rest and first in data:
+            kept[first] = value
+        elif isinstance(value, Mapping):
+            kept[first] = {**kept.get(first, {}), **_only(value, (tuple(rest),))}
+    return kept
 
 
 def _host_pattern(host_name: str | None) -> re.Pattern[str] | None:

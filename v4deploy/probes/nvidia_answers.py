@@ -1,0 +1,54 @@
+"""Reads single answers of the NVIDIA readers: `{"value": ...}`, or `{"error": text, "code": number or null}`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from v4deploy.probes.nvidia_device import DriverFailure
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def objects(value: object) -> Iterator[Mapping[str, Any]]:
+    """The objects of a list; nothing where it is no list."""
+    return (item for item in value if isinstance(item, Mapping)) if isinstance(value, list) else iter(())
+
+
+def value_of(entry: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
+    """The value of one answer; None where it is an error, missing, or of another type than expected."""
+    value = mapping(entry.get(name)).get("value")
+    return value if isinstance(value, kind) and not (kind is int and isinstance(value, bool)) else None
+
+
+def error_of(entry: Mapping[str, Any], name: str, source: str) -> str | None:
+    """Why an answer is missing; None where there is one."""
+    answer = mapping(entry.get(name))
+    return None if "value" in answer else f"{source}: {answer.get('error', 'no answer')}"
+
+
+def failure_of(entry: Mapping[str, Any], name: str, source: str) -> DriverFailure | None:
+    """The failure that an answer records; None where it records none."""
+    answer = mapping(entry.get(name))
+    if "error" not in answer:
+        return None
+    return DriverFailure(code=whole(answer.get("code")), message=str(answer["error"]), source=source)
+
+
+def capability_of(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    match value_of(entry, "compute_capability", list):
+        case [int(major), int(minor)]:
+            return major, minor
+        case _:
+            return None
+
+
+def cuda_version_of(number: int | None) -> str | None:
+    """13030 is "13.3"."""
+    return None if number is None else f"{number // 1000}.{number % 1000 // 10}"

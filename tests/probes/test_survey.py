@@ -95,6 +95,19 @@ def test_slices_share_an_address_and_all_count() -> None:
     assert len(surveyed(FixedProbe(Vendor.NVIDIA, outcome))[0]) == 2
 
 
+def test_a_part_of_the_host_that_crashes_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("v4deploy.probes.survey.parse_containers", crash)
+    monkeypatch.setattr("v4deploy.probes.survey.collect_engines", crash)
+    machine = RecordedSystem(MACHINE.parent / "docker-with-nvidia-runtime")
+    host = survey(machine, weights_dir="/srv/weights", chips=())
+    failed = {finding.id for finding in host.findings if finding.severity is Severity.FAIL}
+    assert {"container.probe-failed", "engine.probe-failed"} <= failed
+    assert host.devices
+
+
 def test_a_probe_that_crashes_hides_no_other() -> None:
     devices, _, findings = surveyed(FixedProbe(Vendor.AMD, ZeroDivisionError("x")), one(Vendor.NVIDIA, "nvidia-0"))
     assert devices == [(0, "nvidia", "nvidia-0")]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 from v4deploy.domain.chip import Chip
 from v4deploy.domain.chips import apply_chip_ceiling, match_chip
@@ -16,6 +17,7 @@ from v4deploy.domain.hardware import (
     Device,
     Host,
     HostOrigin,
+    InstalledEngine,
     Link,
     Pool,
     PoolKind,
@@ -23,11 +25,13 @@ from v4deploy.domain.hardware import (
 )
 from v4deploy.probes.base import Probe
 from v4deploy.probes.container_findings import container_findings
-from v4deploy.probes.containers import collect_containers, parse_containers
+from v4deploy.probes.containers import ContainerReport, collect_containers, parse_containers
 from v4deploy.probes.engines import collect_engines, engine_findings, parse_engines
 from v4deploy.probes.host import collect_host, parse_host
 from v4deploy.probes.registry import ALL_PROBES
 from v4deploy.system.base import System
+
+T = TypeVar("T")
 
 
 def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: Sequence[Probe] = ALL_PROBES) -> Host:
@@ -38,16 +42,20 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
     capture = collect_host(system, weights_dir)
     report = parse_host(capture)
     with ThreadPoolExecutor(max_workers=len(probes) + 2) as pool:
-        engines = pool.submit(collect_engines, system)
-        containers = pool.submit(lambda: parse_containers(collect_containers(system)))
+        engine_part = pool.submit(_guarded, "engine", lambda: _engines(system), ((), ()))
+        container_part = pool.submit(
+            _guarded, "container", lambda: parse_containers(collect_containers(system)), ContainerReport()
+        )
         outcomes = list(pool.map(lambda probe: _ask(probe, system, report.memory), probes))
     devices, pools, links = _merge(outcomes)
     coherent_bytes = sum(pool.total.size_bytes or 0 for pool in pools if pool.kind is PoolKind.COHERENT)
     if coherent_bytes:
         report = parse_host(capture, coherent_bytes=coherent_bytes)
     findings = [*report.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
-    findings += engine_findings(engines.result())
-    findings += container_findings(containers.result(), devices, container=report.container)
+    (engines, several), crashed_engines = engine_part.result()
+    containers, crashed_containers = container_part.result()
+    findings += [*several, *crashed_engines, *crashed_containers]
+    findings += container_findings(containers, devices, container=report.container)
     host = Host(
         origin=HostOrigin.LIVE if system.is_live else HostOrigin.RECORDING,
         os=report.os,
@@ -58,7 +66,7 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
         devices=devices,
         links=links,
         disks=report.disks,
-        engines=parse_engines(engines.result()),
+        engines=engines,
         container=report.container,
         kubernetes=report.kubernetes,
         numa_nodes=report.numa_nodes,
@@ -66,7 +74,7 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
         network_devices=report.network_devices,
         rdma_ports=report.rdma_ports,
         network_settings=report.network_settings,
-        container_support=containers.result().support,
+        container_support=containers.support,
         findings=tuple(dict.fromkeys((*findings, *_nothing_found(outcomes)))),
     )
     return _with_chips(validate_host(host), chips)
@@ -111,27 +119,38 @@ def validate_host(host: Host) -> Host:
 
 
 def _ask(probe: Probe, system: System, memory: Pool) -> ProbeOutcome:
-    try:
+    def look() -> ProbeOutcome:
         capture = replace(
             probe.collect(system),
             host_memory_bytes=memory.total.size_bytes,
             host_free_bytes=memory.free.size_bytes,
         )
         return probe.parse(capture)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other vendors' devices must still be reported
+
+    outcome, crashed = _guarded(f"accelerator.{probe.VENDOR}", look, ProbeOutcome())
+    return replace(outcome, findings=(*outcome.findings, *crashed))
+
+
+def _engines(system: System) -> tuple[tuple[InstalledEngine, ...], tuple[Finding, ...]]:
+    capture = collect_engines(system)
+    return parse_engines(capture), engine_findings(capture)
+
+
+def _guarded(part: str, look: Callable[[], T], nothing: T) -> tuple[T, tuple[Finding, ...]]:
+    """What a part of the survey found, or `nothing` and a finding where it crashed."""
+    try:
+        return look(), ()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other parts must still be reported
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return ProbeOutcome(
-            findings=(
-                Finding(
-                    id=f"accelerator.{probe.VENDOR}.probe-failed",
-                    severity=Severity.FAIL,
-                    summary=f"looking for {probe.VENDOR} devices ended in an error of v4deploy",
-                    evidence=(Evidence(source=f"{where.name}, line {where.lineno}", error=repr(error)),),
-                    why="devices of this vendor are not in the plan",
-                    fix="`v4deploy doctor --record DIR` and report the recording",
-                ),
-            )
+        finding = Finding(
+            id=f"{part}.probe-failed",
+            severity=Severity.FAIL,
+            summary=f"looking at {part.rpartition('.')[2]} ended in an error of v4deploy",
+            evidence=(Evidence(source=f"{where.name}, line {where.lineno}", error=repr(error)),),
+            why="what it would have told is not in the plan",
+            fix="`v4deploy doctor --record DIR` and report the recording",
         )
+        return nothing, (finding,)
 
 
 def _renumbered(links: Sequence[Link], indexes: Mapping[int, int]) -> Iterator[Link]:

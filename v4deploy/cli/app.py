@@ -49,21 +49,58 @@ def root(
 
 @app.command()
 def doctor(
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="TEXT", help='what "4x h200" would need to run the model', show_default=False),
+    ] = None,
+    model: Annotated[str, typer.Option("--model", metavar="MODEL", help="the model to check for")] = "v4-flash",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="these groups, checks or findings alone")
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option("--skip", metavar="NAME", help="all but these groups, checks or findings")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="list all checks and end")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="measure disk and network too")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="warnings fail too")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="print markdown to paste, without names, serials and tokens")
+    ] = False,
     record: Annotated[
         Path | None, typer.Option("--record", metavar="DIR", help="write a redacted recording of this machine")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="warnings fail too")] = False,
     system: options.SystemDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Say whether this machine can run V4, and what stands in the way."""
-    from v4deploy.cli.views.doctor import view_doctor
+    """Say whether this machine can run V4, and what stands in the way. Exit code 4 when a check fails."""
+    from v4deploy.cli.views import doctor as views
+    from v4deploy.commands.doctor import DoctorRequest, list_checks
     from v4deploy.commands.doctor import doctor as run
     from v4deploy.commands.workspace import open_workspace
+    from v4deploy.domain.errors import UsageError
 
-    result = run(open_workspace(os.environ, system), record=record, strict=strict)
-    return _output(json, quiet).finish(result, view_doctor)
+    if report and json:
+        raise UsageError("`--report` and `--json` are two forms of one answer", hint="leave one of them out")
+    names, without = tuple(only or ()), tuple(skip or ())
+    if list_:
+        return _output(json, quiet).finish(list_checks(names, without), views.view_checks)
+    wanted = DoctorRequest(
+        model=model,
+        plan_here=True,
+        target=target,
+        only=names,
+        skip=without,
+        deep=deep,
+        strict=strict,
+        record=record,
+    )
+    result = run(open_workspace(os.environ, system), wanted)
+    if report:
+        from v4deploy.cli.views.doctor_report import report_view
+
+        return _output(json, quiet).finish(result, report_view(os.environ))
+    return _output(json, quiet).finish(result, views.view_doctor)
 
 
 @app.command()

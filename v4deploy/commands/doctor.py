@@ -2,133 +2,151 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from v4deploy.checks.registry import Listed, judge, known_ids, listing
+from v4deploy.checks.selection import select
+from v4deploy.commands.doctor_subject import (
+    Stopwatch,
+    Timing,
+    make_subject,
+    measured,
+    plan_here,
+    plan_target,
+    survey_timed,
+)
 from v4deploy.commands.result import Result
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.errors import CheckFailedError
-from v4deploy.domain.finding import Evidence, Finding, Severity, group_of
+from v4deploy.domain.finding import CheckGroup, Finding, Severity, group_of
 from v4deploy.domain.hardware import Host
-from v4deploy.domain.units import format_gb
-from v4deploy.domain.versions import is_older
-from v4deploy.probes.survey import survey
+from v4deploy.domain.plan import Request
 from v4deploy.system.recorder import RecordingSystem
+
+DEFAULT_MODEL = "v4-flash"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorRequest:
+    """What to look at.
+
+    Attributes:
+        plan_here: whether to ask the planner about this machine too; `up` does that by itself.
+        target: hardware that is not here, to ask about instead of this machine: `4x h200`.
+        only, skip: groups, checks or findings; each stands for all below it.
+        deep: measure disk and network.
+        strict: warnings fail too.
+        record: directory for a recording of this machine.
+    """
+
+    model: str = DEFAULT_MODEL
+    plan_here: bool = False
+    target: str | None = None
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    deep: bool = False
+    strict: bool = False
+    record: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorReport:
-    """The machine and everything found out about it; `recorded_in` is where a recording was written."""
+    """The machine and everything found out about it.
+
+    Attributes:
+        release: that the checks were about.
+        target: as typed; None without one.
+        recorded_in: where a recording was written.
+    """
 
     host: Host
+    release: str
     findings: tuple[Finding, ...]
+    target: str | None = None
     recorded_in: str | None = None
+    timings: tuple[Timing, ...] = ()
 
 
-def doctor(workspace: Workspace, *, record: Path | None = None, strict: bool = False) -> Result[DoctorReport]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckList:
+    """What `--only` and `--skip` can name."""
+
+    checks: tuple[Listed, ...]
+
+
+_DEFAULT = DoctorRequest()
+
+
+def doctor(workspace: Workspace, request: DoctorRequest = _DEFAULT) -> Result[DoctorReport]:
     """Survey the machine, judge it against the catalogue, and record it when asked.
 
-    A machine without accelerators is a warning, not a failure: CI images have none.
+    A machine without accelerators is a warning, not a failure: CI images have none. A target that cannot run the model
+    is a failure.
 
     Raises:
-        UsageError: `record` names a directory that cannot be written or holds something else.
+        UsageError: an unknown model, check or chip, or `record` names a directory that cannot be written.
     """
-    system = RecordingSystem(workspace.system) if record else workspace.system
-    host = survey(system, weights_dir=str(workspace.weights_root), chips=workspace.catalogue.chips)
-    if isinstance(system, RecordingSystem) and record:
-        system.write(record)
-    findings = _sorted((*host.findings, *_engine_findings(workspace, host), *_storage_findings(workspace, host)))
-    bad = [f for f in findings if f.severity is Severity.FAIL or (strict and f.severity is Severity.WARN)]
-    error = None
-    if bad:
-        error = CheckFailedError(
-            f"{len(bad)} {'check' if len(bad) == 1 else 'checks'} failed: {', '.join(finding.id for finding in bad)}",
-            hint=next((finding.fix for finding in bad if finding.fix), None),
-        )
-    report = DoctorReport(host=host, findings=findings, recorded_in=str(record) if record else None)
-    return Result(kind="doctor", data=report, error=error)
+    selection = select(request.only, request.skip, known_ids())
+    model, release = workspace.catalogue.model_and_release(request.model)
+    wish = Request(model=model.id, release=release.id)
+    stopwatch = Stopwatch()
+    with stopwatch.measures("plan"):
+        target = plan_target(workspace, wish, request.target) if request.target is not None else None
+    host = _survey(workspace, request.record, stopwatch)
+    with stopwatch.measures("plan"):
+        here = plan_here(workspace, wish, host) if request.plan_here and target is None else None
+    subject = make_subject(workspace, wish, host, here=here, target=target)
+    if request.deep:
+        subject = measured(workspace, subject, selection, stopwatch)
+    judged = judge(subject, selection, deep=request.deep, clock=time.perf_counter)
+    for group, seconds in judged.group_seconds:
+        stopwatch.add(f"checks.{group}", seconds)
+    findings = _sorted((*(finding for finding in host.findings if selection.shows(finding)), *judged.findings))
+    report = DoctorReport(
+        host=host,
+        release=release.id,
+        findings=findings,
+        target=request.target,
+        recorded_in=str(request.record) if request.record else None,
+        timings=stopwatch.timings,
+    )
+    return Result(kind="doctor", data=report, error=_verdict(findings, strict=request.strict))
+
+
+def list_checks(only: tuple[str, ...] = (), skip: tuple[str, ...] = ()) -> Result[CheckList]:
+    """Every check and finding that these options leave.
+
+    Raises:
+        UsageError: a name that stands for nothing.
+    """
+    selection = select(only, skip, known_ids())
+    lines = tuple(line for line in listing() if selection.leaves(line.findings))
+    return Result(kind="doctor-checks", data=CheckList(checks=lines))
+
+
+def _survey(workspace: Workspace, record: Path | None, stopwatch: Stopwatch) -> Host:
+    if record is None:
+        return survey_timed(workspace, workspace.system, stopwatch)
+    system = RecordingSystem(workspace.system)
+    host = survey_timed(workspace, system, stopwatch)
+    system.write(record)
+    return host
 
 
 def _sorted(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-    order = [Severity.FAIL, Severity.WARN, Severity.INFO, Severity.OK, Severity.SKIP]
-    return tuple(sorted(findings, key=lambda f: (group_of(f.id), order.index(f.severity), f.id)))
+    severities = [Severity.FAIL, Severity.WARN, Severity.INFO, Severity.OK, Severity.SKIP]
+    groups = list(CheckGroup)
+    return tuple(sorted(findings, key=lambda f: (groups.index(group_of(f.id)), severities.index(f.severity), f.id)))
 
 
-def _engine_findings(workspace: Workspace, host: Host) -> tuple[Finding, ...]:
-    """Installed engines against the oldest version that runs any V4."""
-    if not host.engines:
-        return (
-            Finding(
-                id="engine.none",
-                severity=Severity.INFO,
-                summary="no engine is installed that v4deploy drives",
-                why="`render` still writes launch files for containers; `serve` needs an engine on this machine",
-                fix="pip install 'v4deploy[embedded]', or install llama.cpp, vLLM or Ollama",
-            ),
-        )
-    return tuple(_judge_engine(workspace, host, number) for number in range(len(host.engines)))
-
-
-def _judge_engine(workspace: Workspace, host: Host, number: int) -> Finding:
-    installed = host.engines[number]
-    profile = workspace.catalogue.engine(installed.engine)
-    evidence = (Evidence(source=installed.path, value=installed.version),)
-    if installed.version is None:
-        return Finding(
-            id=f"engine.{installed.engine}.version-unknown",
-            severity=Severity.WARN,
-            summary=f"{profile.name} is installed, but does not tell its version",
-            evidence=evidence,
-            why=f"V4 needs {profile.minimum_version} or newer",
-            fix=f"run `{installed.path} --version` and compare",
-        )
-    if is_older(installed.version, profile.minimum_version):
-        return Finding(
-            id=f"engine.{installed.engine}.too-old",
-            severity=Severity.WARN,
-            summary=f"{profile.name} {installed.version} is too old for V4, which needs {profile.minimum_version}",
-            evidence=evidence,
-            why="it does not know the architecture and will refuse to load the weights",
-            fix=f"upgrade {profile.name} to {profile.version}",
-        )
-    return Finding(
-        id=f"engine.{installed.engine}.installed",
-        severity=Severity.OK,
-        summary=f"{profile.name} {installed.version} is installed",
-        evidence=evidence,
-    )
-
-
-def _storage_findings(workspace: Workspace, host: Host) -> tuple[Finding, ...]:
-    """Free space of the weights directory against the smallest and the native V4 checkpoint."""
-    disk = next((disk for disk in host.disks if disk.path == str(workspace.weights_root)), None)
-    if disk is None or disk.free_bytes is None:
-        return ()
-    sizes = [
-        checkpoint.size_bytes
-        for model in workspace.catalogue.models
-        for checkpoint in model.checkpoints
-        if checkpoint.size_bytes and checkpoint.engines and checkpoint.release == model.current_release.id
-    ]
-    if not sizes:
-        return ()
-    smallest, free = min(sizes), disk.free_bytes
-    evidence = (Evidence(source=f"statvfs {disk.mount_point or disk.path}", value=str(free)),)
-    if free < smallest:
-        return (
-            Finding(
-                id="storage.too-small-for-any-checkpoint",
-                severity=Severity.WARN,
-                summary=f"{format_gb(free)} are free for weights; the smallest V4 checkpoint has {format_gb(smallest)}",
-                evidence=evidence,
-                fix="set V4DEPLOY_WEIGHTS_DIR to a directory on a larger disk",
-            ),
-        )
-    return (
-        Finding(
-            id="storage.room-for-weights",
-            severity=Severity.OK,
-            summary=f"{format_gb(free)} are free for weights in {disk.mount_point or disk.path}",
-            evidence=evidence,
-        ),
+def _verdict(findings: tuple[Finding, ...], *, strict: bool) -> CheckFailedError | None:
+    bad = [f for f in findings if f.severity is Severity.FAIL or (strict and f.severity is Severity.WARN)]
+    if not bad:
+        return None
+    names = ", ".join(dict.fromkeys(finding.id for finding in bad))
+    return CheckFailedError(
+        f"{len(bad)} {'check' if len(bad) == 1 else 'checks'} failed: {names}",
+        hint=next((finding.fix for finding in bad if finding.fix), None),
     )

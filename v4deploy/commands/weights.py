@@ -110,5 +110,5 @@ def _not_here(plan: Plan, directory: Path) -> Finding:
         summary=f"the weights of {checkpoint.repo} ({checkpoint.quant}) are not complete in {directory}",
         evidence=(Evidence(source=str(directory)),),
         why="an engine started now would find nothing to load",
-        fix=f"v4deploy pull {plan.release.id} --quant {checkpoint.quant}",
+        fix=f"v4deploy pull {plan.release.id} --quant {checkpoint.quant} --repo {checkpoint.repo}",
     )

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from v4deploy.cli.views.common import describe_pool, print_finding, table
-from v4deploy.commands.doctor import DoctorReport
+from v4deploy.commands.doctor import CheckList, DoctorReport
 from v4deploy.domain.finding import Severity, group_of
 from v4deploy.domain.hardware import Host
 from v4deploy.domain.units import format_gb, format_gib
@@ -20,13 +20,34 @@ def view_doctor(console: Console, report: DoctorReport) -> None:
         console.print(f"\n[bold]{group}[/bold]")
         for finding in findings:
             print_finding(console, finding)
-    counts = {severity: sum(f.severity is severity for f in report.findings) for severity in Severity}
-    console.print(
-        f"\n{counts[Severity.OK]} ok, {counts[Severity.INFO]} notes, {counts[Severity.WARN]} warnings, "
-        f"{counts[Severity.FAIL]} failed"
-    )
+    console.print(f"\n{count_words(report)}")
     if report.recorded_in:
         console.print(f"recorded in {escape(report.recorded_in)}")
+
+
+def view_checks(console: Console, listed: CheckList) -> None:
+    """`--list`: what `--only` and `--skip` can name."""
+    for group, lines in groupby(listed.checks, key=lambda line: line.group):
+        console.print(f"[bold]{group}[/bold]")
+        rows = table("  id", "needs", "what")
+        rows.show_header = False
+        for line in lines:
+            others = [id_ for id_ in line.findings if id_ != line.id]
+            gives = f" [dim](gives {', '.join(others)})[/dim]" if others else ""
+            rows.add_row(f"  {line.id}", line.needs, f"{escape(line.title)}{gives}")
+        console.print(rows)
+        console.print()
+
+
+def count_words(report: DoctorReport) -> str:
+    """`5 ok, 2 notes, 1 warning, 0 failed`."""
+    count = {severity: sum(f.severity is severity for f in report.findings) for severity in Severity}
+    notes, warnings = count[Severity.INFO], count[Severity.WARN]
+    text = (
+        f"{count[Severity.OK]} ok, {notes} note{'' if notes == 1 else 's'}, "
+        f"{warnings} warning{'' if warnings == 1 else 's'}, {count[Severity.FAIL]} failed"
+    )
+    return f"{text}, {count[Severity.SKIP]} not checked" if count[Severity.SKIP] else text
 
 
 def _print_host(console: Console, host: Host) -> None:

@@ -1,0 +1,1 @@
+"""What `doctor` judges beyond the probes: a machine against the catalogue, its environment and a plan. Pure."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from v4deploy.domain.errors import V4DeployError
+from v4deploy.domain.errors import UsageError, V4DeployError
 
 
 def data_dir(name: str) -> Path:
@@ -28,10 +28,15 @@ def overlay_dir(name: str, environ: Mapping[str, str]) -> Path | None:
     """The user's own `profiles` or `templates`, below V4DEPLOY_OVERLAY or the user's configuration directory.
 
     None when there is none.
+
+    Raises:
+        UsageError: V4DEPLOY_OVERLAY names a directory that is not there.
     """
     from platformdirs import user_config_path
 
     root = environ.get("V4DEPLOY_OVERLAY")
     base = Path(root) if root else user_config_path("v4deploy", appauthor=False)
+    if root and not base.is_dir():
+        raise UsageError(f"V4DEPLOY_OVERLAY is `{root}`, which is no directory", hint="make it, or unset the variable")
     candidate = base / name
     return candidate if candidate.is_dir() else None

@@ -84,3 +84,26 @@ def test_a_file_that_is_no_plan_is_refused_by_name(v4deploy: V4Deploy, tmp_path:
 def test_weights_that_are_not_here_are_said_to_be(v4deploy: V4Deploy, tmp_path: Path) -> None:
     findings = v4deploy(*H200, "--output", str(tmp_path / "out"), "--json").document["findings"]
     assert "storage.weights-not-here" in {finding["id"] for finding in findings}
+
+
+def test_a_plan_file_and_a_wish_contradict_each_other(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(v4deploy("plan", "v4-pro", "--hardware", "8x h200 + 2TB", "--json").stdout)
+    for command in (("render",), ("serve",), ("pull", "--dry-run")):
+        ran = v4deploy(*command, "v4-flash", "--plan", str(plan))
+        assert ran.code == ExitCode.USAGE
+        assert "MODEL was given too" in ran.stderr
+    ran = v4deploy("render", "--plan", str(plan), "--quant", "nvfp4", "--concurrency", "1")
+    assert "--quant, --concurrency were given too" in ran.stderr
+
+
+def test_an_empty_value_is_an_unset_variable_not_a_default(v4deploy: V4Deploy) -> None:
+    for arguments in (
+        ("plan", "--hardware", ""),
+        ("plan", "--context", ""),
+        ("plan", "--quant", ""),
+        ("render", "--output", ""),
+        ("render", "--weights", ""),
+        ("pull", "--repo", "", "--dry-run"),
+    ):
+        assert v4deploy(*arguments).code == ExitCode.USAGE, arguments

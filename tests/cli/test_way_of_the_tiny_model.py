@@ -105,6 +105,14 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
 
 
 @pytest.mark.usefixtures("hub")
+def test_verify_without_a_quant_means_what_was_pulled(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    assert v4deploy("verify", "tiny").code == ExitCode.DOWNLOAD_FAILED
+    v4deploy("pull", "tiny")
+    ran = v4deploy("verify", "tiny", "--json")
+    assert ran.document["data"]["directory"] == str(shards(tmp_path)[0].parents[1])
+
+
+@pytest.mark.usefixtures("hub")
 def test_a_file_that_does_not_belong_is_named_but_harmless(v4deploy: V4Deploy, tmp_path: Path) -> None:
     v4deploy("pull", "tiny")
     (shards(tmp_path)[0].parent / "notes.txt").write_text("mine")

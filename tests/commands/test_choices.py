@@ -92,6 +92,26 @@ def test_a_draft_in_a_directory_of_the_users_is_not_the_model(tmp_path: Path) ->
     }
 
 
+def test_of_several_models_in_a_directory_the_plans_is_taken(tmp_path: Path) -> None:
+    directory = tmp_path / "models"
+    directory.mkdir()
+    plan = planned(tmp_path, "m3-ultra 256GB")
+    names = [Path(file.path).name for file in plan.chosen.checkpoint.files if file.role is FileRole.MAIN]
+    for name in (*names, "Other-Q4_K_M-00001-of-00002.gguf", "Other-Q4_K_M-00002-of-00002.gguf"):
+        (directory / name).write_bytes(b"GGUF")
+    located = locate_weights(workspace(tmp_path), plan, directory)
+    assert [file.path for file in located.plan.chosen.checkpoint.files] == sorted(names)
+
+
+def test_models_that_are_not_the_plans_are_not_guessed_at(tmp_path: Path) -> None:
+    directory = tmp_path / "models"
+    directory.mkdir()
+    for name in ("One.gguf", "Two.gguf"):
+        (directory / name).write_bytes(b"GGUF")
+    with pytest.raises(UsageError, match=r"several models: One\.gguf, Two\.gguf"):
+        locate_weights(workspace(tmp_path), planned(tmp_path, "m3-ultra 256GB"), directory)
+
+
 def test_the_embedded_engine_is_not_started_for_a_gpu(tmp_path: Path) -> None:
     directory = tmp_path / "mine"
     directory.mkdir()

@@ -153,7 +153,7 @@ def plan(
 
 @app.command()
 def pull(
-    model: options.ModelArgument = "v4-flash",
+    model: options.PlannedModel = None,
     quant: options.Quant = None,
     repo: Annotated[
         str | None, typer.Option("--repo", metavar="OWNER/NAME", help="one of several repositories with this quant")
@@ -170,13 +170,13 @@ def pull(
 
     Without --quant, --repo or --plan, what `plan` chooses for this machine.
     """
-    from v4deploy.cli.requests import choose_weights
+    from v4deploy.cli.requests import Wish, choose_weights
     from v4deploy.cli.views.work import view_pull
     from v4deploy.commands.pull import pull as run
     from v4deploy.commands.workspace import open_workspace
 
     workspace, output = open_workspace(os.environ), _output(json, quiet)
-    choice = choose_weights(workspace, model=model, quant=quant, repo=repo, plan_file=plan_file)
+    choice = choose_weights(workspace, Wish(model=model, quant=quant, repo=repo), plan_file)
     return output.finish(run(workspace, choice, report=output.report, revision=revision, dry_run=dry_run), view_pull)
 
 
@@ -192,7 +192,6 @@ def verify(
 ) -> int:
     """Check pulled weights against their manifest, without the network."""
     from v4deploy.cli.views.work import view_verify
-    from v4deploy.commands.pull import choose_checkpoint
     from v4deploy.commands.verify import directory_of
     from v4deploy.commands.verify import verify as run
     from v4deploy.commands.workspace import open_workspace
@@ -200,24 +199,23 @@ def verify(
     output = _output(json, quiet)
     if directory is None:
         workspace = open_workspace(os.environ)
-        directory = directory_of(workspace, choose_checkpoint(workspace, model=model, quant=quant).checkpoint)
+        directory = directory_of(workspace, model=model, quant=quant)
     return output.finish(run(directory, report=output.report), view_verify)
 
 
 @app.command()
 def render(
-    model: options.ModelArgument = "v4-flash",
+    model: options.PlannedModel = None,
     quant: options.Quant = None,
     engine: options.Engine = None,
     context: options.Context = None,
-    concurrency: options.Concurrency = 1,
+    concurrency: options.PlannedConcurrency = None,
+    kv_cache_type: options.KvCacheType = None,
     hardware: options.Hardware = None,
     system: options.SystemDir = None,
     plan_file: options.PlanFile = None,
     target: options.Target = None,
-    directory: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="where the files go")] = Path(
-        "launch"
-    ),
+    directory: options.OutputDir = Path("launch"),
     weights: options.WeightsDir = None,
     image: Annotated[str | None, typer.Option("--image", help="container image instead of the profile's")] = None,
     host: options.Bind = "127.0.0.1",
@@ -229,18 +227,24 @@ def render(
     quiet: options.Quiet = False,
 ) -> int:
     """Write launch files that the engine accepts; files that were edited are kept."""
-    from v4deploy.cli.requests import make_request, planned
+    from v4deploy.cli.requests import Wish, planned
     from v4deploy.cli.views.work import view_render
     from v4deploy.commands.render import RenderRequest
     from v4deploy.commands.render import render as run
     from v4deploy.commands.workspace import open_workspace
 
     workspace = open_workspace(os.environ, system)
-    request = make_request(
-        workspace.catalogue, model=model, quant=quant, engine=engine, context=context, concurrency=concurrency
+    wish = Wish(
+        model=model,
+        quant=quant,
+        engine=engine,
+        context=context,
+        concurrency=concurrency,
+        kv_cache_type=kv_cache_type,
+        hardware=hardware,
     )
     wanted = RenderRequest(
-        plan=planned(workspace, request, plan_file=plan_file, hardware=hardware),
+        plan=planned(workspace, wish, plan_file),
         target=target,
         output=directory.absolute(),
         options=replace(_launch_options(host, port, api_key_file), image=image),
@@ -253,11 +257,12 @@ def render(
 
 @app.command()
 def serve(
-    model: options.ModelArgument = "v4-flash",
+    model: options.PlannedModel = None,
     quant: options.Quant = None,
     engine: options.Engine = None,
     context: options.Context = None,
-    concurrency: options.Concurrency = 1,
+    concurrency: options.PlannedConcurrency = None,
+    kv_cache_type: options.KvCacheType = None,
     plan_file: options.PlanFile = None,
     weights: options.WeightsDir = None,
     host: options.Bind = "127.0.0.1",
@@ -268,18 +273,23 @@ def serve(
     quiet: options.Quiet = False,
 ) -> int:
     """Start the engine, and stop it with Ctrl-C. Ready means that a completion came back."""
-    from v4deploy.cli.requests import make_request, planned
+    from v4deploy.cli.requests import Wish, planned
     from v4deploy.cli.views.work import view_serve
     from v4deploy.commands.serve import ServeRequest
     from v4deploy.commands.serve import serve as run
     from v4deploy.commands.workspace import open_workspace
 
     workspace, output = open_workspace(os.environ), _output(json, quiet)
-    request = make_request(
-        workspace.catalogue, model=model, quant=quant, engine=engine, context=context, concurrency=concurrency
+    wish = Wish(
+        model=model,
+        quant=quant,
+        engine=engine,
+        context=context,
+        concurrency=concurrency,
+        kv_cache_type=kv_cache_type,
     )
     wanted = ServeRequest(
-        plan=planned(workspace, request, plan_file=plan_file),
+        plan=planned(workspace, wish, plan_file),
         options=_launch_options(host, port, api_key_file),
         weights_dir=weights,
         timeout_seconds=timeout,

@@ -9,9 +9,25 @@ import typer
 
 from v4deploy.domain.engine import EngineId
 
+
+def _path(text: str) -> Path:
+    """A path option's value. An empty one is an unset variable of a script, not the current directory."""
+    if not text:
+        raise typer.BadParameter("it is empty")
+    return Path(text)
+
+
 ModelArgument = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="v4-flash, v4-pro, v4.1-flash, a dated release, or a hub id"),
+]
+PlannedModel = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="v4-flash (the default), v4-pro, v4.1-flash, a dated release, or a hub id",
+        show_default=False,
+    ),
 ]
 OptionalModel = Annotated[
     str | None,
@@ -21,7 +37,9 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document on s
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no talk on stderr but errors")]
 SystemDir = Annotated[
     Path | None,
-    typer.Option("--system", metavar="DIR", help="use a recorded machine instead of this one", show_default=False),
+    typer.Option(
+        "--system", parser=_path, metavar="DIR", help="use a recorded machine instead of this one", show_default=False
+    ),
 ]
 Quant = Annotated[
     str | None,
@@ -38,6 +56,9 @@ Context = Annotated[
     typer.Option("--context", "-c", metavar="TOKENS", help="tokens a sequence: 131072, 128k, 1m", show_default=False),
 ]
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="sequences at once")]
+PlannedConcurrency = Annotated[
+    int | None, typer.Option("--concurrency", min=1, help="sequences at once; default: 1", show_default=False)
+]
 KvCacheType = Annotated[
     str | None,
     typer.Option("--kv-cache-type", metavar="TYPE", help="f16, q8_0 (llama.cpp), fp8 (vLLM)", show_default=False),
@@ -48,14 +69,19 @@ Hardware = Annotated[
 ]
 PlanFile = Annotated[
     Path | None,
-    typer.Option("--plan", metavar="FILE", help="a plan that `plan --json` wrote", show_default=False),
+    typer.Option("--plan", parser=_path, metavar="FILE", help="a plan that `plan --json` wrote", show_default=False),
 ]
 WeightsDir = Annotated[
     Path | None,
     typer.Option(
-        "--weights", metavar="DIR", help="the checkpoint's files; default: where `pull` puts them", show_default=False
+        "--weights",
+        parser=_path,
+        metavar="DIR",
+        help="the checkpoint's files; default: where `pull` puts them",
+        show_default=False,
     ),
 ]
+OutputDir = Annotated[Path, typer.Option("--output", "-o", parser=_path, metavar="DIR", help="where the files go")]
 Target = Annotated[
     str | None,
     typer.Option("--target", metavar="NAME", help="script, systemd, compose, motor, ...", show_default=False),
@@ -66,7 +92,13 @@ Bind = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="address to
 Port = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="port to listen on", show_default=False)]
 ApiKeyFile = Annotated[
     Path | None,
-    typer.Option("--api-key-file", metavar="FILE", help="file with the key that clients must send", show_default=False),
+    typer.Option(
+        "--api-key-file",
+        parser=_path,
+        metavar="FILE",
+        help="file with the key that clients must send",
+        show_default=False,
+    ),
 ]
 Timeout = Annotated[
     float | None,

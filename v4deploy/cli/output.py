@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
+import os
 import sys
+import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, TextIO, TypeVar
+from pathlib import Path
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.theme import Theme
 
+from v4deploy.cli.pace import Pace
 from v4deploy.commands.result import Result, Step, StepState, Transfer
 from v4deploy.documents import to_data
-from v4deploy.domain.errors import ExitCode, V4DeployError
-from v4deploy.domain.units import format_gb
+from v4deploy.domain.errors import ExitCode, UsageError, V4DeployError
 
 T = TypeVar("T")
 SCHEMA_VERSION = 1
@@ -28,34 +34,52 @@ class Mode(StrEnum):
     QUIET = "quiet"
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Rich would end the process with 1, which means a defect; here a reader that went away is nobody's fault."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 class Output:
     """A command's voice in one of the three modes."""
 
     def __init__(self, mode: Mode, *, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self.mode = mode
-        self._stdout = stdout or sys.stdout
-        self.data = Console(file=self._stdout, theme=_THEME, highlight=False, soft_wrap=False, width=_width(stdout))
-        self.talk = Console(
-            file=stderr or sys.stderr, theme=_THEME, highlight=False, soft_wrap=True, quiet=mode is Mode.QUIET
-        )
-        self._progress_percent = -1
+        self._stdout = _usable(stdout or sys.stdout)
+        talk = _usable(stderr or sys.stderr)
+        width = _width(self._stdout)
+        self.data = _Console(file=self._stdout, theme=_THEME, highlight=False, soft_wrap=False, width=width)
+        self.talk = _Console(file=talk, theme=_THEME, highlight=False, soft_wrap=True, quiet=mode is Mode.QUIET)
+        self._pace = Pace(step_percent=5, pause_seconds=10) if self.talk.is_terminal else Pace()
 
     def finish(self, result: Result[T], view: Callable[[Console, T], None]) -> ExitCode:
-        """Print a result in this mode and give its exit code."""
-        if self.mode is Mode.JSON:
-            self._write_json(_envelope(result.kind, to_data(result.data), result.findings, result.error))
-        else:
-            view(self.data, result.data)
-            if result.error is not None:
-                self._print_error(result.error)
+        """Print a result in this mode and give its exit code.
+
+        Raises:
+            UsageError: stdout cannot take it (a full disk behind `> FILE`).
+        """
+
+        def write() -> None:
+            if self.mode is Mode.JSON:
+                self._write_json(_envelope(result.kind, to_data(result.data), result.findings, result.error))
+            else:
+                view(self.data, result.data)
+                if result.error is not None:
+                    self._print_error(result.error)
+
+        self._guarded(write)
         return result.exit_code
 
     def fail(self, error: V4DeployError, kind: str = "error") -> ExitCode:
         """Print a failure that left no data."""
-        if self.mode is Mode.JSON:
-            self._write_json(_envelope(kind, None, (), error))
-        else:
-            self._print_error(error)
+
+        def write() -> None:
+            if self.mode is Mode.JSON:
+                self._write_json(_envelope(kind, None, (), error))
+            else:
+                self._print_error(error)
+
+        self._guarded(write)
         return error.exit_code
 
     def report(self, event: Step | Transfer) -> None:
@@ -73,17 +97,25 @@ class Output:
                 self._report_transfer(event)
 
     def _report_transfer(self, event: Transfer) -> None:
-        if not event.total_bytes:
-            return
-        percent = event.done_bytes * 100 // event.total_bytes
-        step = 5 if self.talk.is_terminal else 25
-        if percent // step != self._progress_percent // step or percent < self._progress_percent:
-            self._progress_percent = percent
-            done = f"{format_gb(event.done_bytes)} of {format_gb(event.total_bytes)}"
-            self.talk.print(f"  {percent:3d} %  {done}", style="dim")
+        if event.total_bytes and (words := self._pace.words(event.done_bytes, event.total_bytes, time.monotonic())):
+            self.talk.print(f"  {words}", style="dim")
+
+    def _guarded(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+            self._stdout.flush()
+        except BrokenPipeError:
+            _discard(self._stdout)
+        except OSError as error:
+            _discard(self._stdout)
+            unwritten = UsageError(f"the output cannot be written: {error.strerror}", hint="write it elsewhere")
+            if self.mode is Mode.JSON:
+                # The document has nowhere to go, so this once the talk has to say it.
+                self._print_error(unwritten)
+            raise unwritten from error
 
     def _print_error(self, error: V4DeployError) -> None:
-        console = self.talk if self.mode is not Mode.QUIET else Console(file=self.talk.file, theme=_THEME)
+        console = self.talk if self.mode is not Mode.QUIET else _Console(file=self.talk.file, theme=_THEME)
         if error.exit_code is not ExitCode.INTERRUPTED:
             console.print("[fail]error[/fail]: ", end="")
         console.print(error.message, markup=False)
@@ -94,7 +126,8 @@ class Output:
             console.print(error.hint, markup=False)
 
     def _write_json(self, document: dict[str, Any]) -> None:
-        self._stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        # ASCII, because the stream's encoding may carry nothing else and JSON loses nothing by it.
+        self._stdout.write(json.dumps(document, indent=2, ensure_ascii=True) + "\n")
 
 
 def _envelope(kind: str, data: object, findings: tuple[Any, ...], error: V4DeployError | None) -> dict[str, Any]:
@@ -117,7 +150,21 @@ def _mark(console: Console, symbol: str, plain: str) -> str:
     return symbol
 
 
-def _width(stream: TextIO | None) -> int | None:
+def _width(stream: TextIO) -> int | None:
     """Wide tables in files and pipes: rich would fold them to 80 columns."""
-    target = stream or sys.stdout
-    return None if target.isatty() else 160
+    return None if stream.isatty() else 160
+
+
+def _usable(stream: TextIO | None) -> TextIO:
+    """The stream, made to replace what its encoding cannot carry; a closed one (`>&-`) swallows everything."""
+    if stream is None:
+        return Path(os.devnull).open("w", encoding="utf-8")
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
+    return stream
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what is left in the stream's buffer nowhere, or the interpreter complains about it while it exits."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from v4deploy.commands.plan import NoPlan, plan, read_plan
@@ -13,6 +14,7 @@ from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import NothingFitsError, UsageError
 from v4deploy.domain.plan import Plan, Request
 
+DEFAULT_MODEL = "v4-flash"
 _FACTORS = {"": 1, "k": 1024, "m": 1024**2}
 
 
@@ -22,7 +24,7 @@ def parse_tokens(text: str) -> int:
     Raises:
         UsageError: not a positive number of tokens.
     """
-    match = re.fullmatch(r"\s*(\d+)\s*([kKmM]?)\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,12})\s*([kKmM]?)\s*", text)
     if match is None or int(match[1]) == 0:
         raise UsageError(f"`{text}` is not a number of tokens", hint="write for example `--context 131072` or `128k`")
     return int(match[1]) * _FACTORS[match[2].lower()]
@@ -44,7 +46,7 @@ def make_request(
         UsageError: an unknown model, or a context that is not a number or beyond what the model was made for.
     """
     found, release = catalogue.model_and_release(model)
-    tokens = parse_tokens(context) if context else None
+    tokens = None if context is None else parse_tokens(context)
     most = found.architecture.max_context_tokens
     if tokens is not None and tokens > most:
         raise UsageError(
@@ -62,38 +64,79 @@ def make_request(
     )
 
 
-def planned(
-    workspace: Workspace, request: Request, *, plan_file: Path | None = None, hardware: str | None = None
-) -> Plan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What was typed to describe a plan; None was not typed."""
+
+    model: str | None = None
+    quant: str | None = None
+    engine: EngineId | None = None
+    context: str | None = None
+    concurrency: int | None = None
+    kv_cache_type: str | None = None
+    hardware: str | None = None
+    repo: str | None = None
+
+    def typed(self) -> tuple[str, ...]:
+        """What was typed, as it is spelled on the command line."""
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return tuple("MODEL" if name == "model" else f"--{name.replace('_', '-')}" for name in names)
+
+    def request(self, catalogue: Catalogue) -> Request:
+        """The planner's request, with the defaults filled in.
+
+        Raises:
+            UsageError: as `make_request`.
+        """
+        return make_request(
+            catalogue,
+            model=DEFAULT_MODEL if self.model is None else self.model,
+            quant=self.quant,
+            engine=self.engine,
+            context=self.context,
+            concurrency=self.concurrency or 1,
+            kv_cache_type=self.kv_cache_type,
+        )
+
+
+def planned(workspace: Workspace, wish: Wish, plan_file: Path | None) -> Plan:
     """The plan of a file, or one made now.
 
     Raises:
-        NothingFitsError: none can be made; `v4deploy plan` prints the whole table.
+        UsageError: a plan file, and options that it already answers.
+        NothingFitsError: no plan can be made; `v4deploy plan` prints the whole table.
     """
     if plan_file is not None:
+        _refuse_both(wish, plan_file)
         return read_plan(plan_file)
-    result = plan(workspace, request, hardware=hardware)
+    result = plan(workspace, wish.request(workspace.catalogue), hardware=wish.hardware)
     if isinstance(result.data, NoPlan):
         raise result.error or NothingFitsError("nothing fits this machine")
     return result.data
 
 
-def choose_weights(
-    workspace: Workspace, *, model: str, quant: str | None, repo: str | None, plan_file: Path | None
-) -> PullChoice:
+def choose_weights(workspace: Workspace, wish: Wish, plan_file: Path | None) -> PullChoice:
     """What to pull: a plan's weights, those that were named, or those that the plan for this machine chooses.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: an unknown name, or a plan file and a name.
         NothingFitsError: nothing was named, and nothing fits this machine.
     """
-    if plan_file is not None:
-        return choice_of(read_plan(plan_file))
-    if quant or repo or "/" in model:
-        return choose_checkpoint(workspace, model=model, quant=quant, repo=repo)
-    request = make_request(workspace.catalogue, model=model)
+    model = DEFAULT_MODEL if wish.model is None else wish.model
+    named = wish.quant is not None or wish.repo is not None or "/" in model
+    if plan_file is None and named:
+        return choose_checkpoint(workspace, model=model, quant=wish.quant, repo=wish.repo)
     try:
-        return choice_of(planned(workspace, request))
+        return choice_of(planned(workspace, wish, plan_file))
     except NothingFitsError as error:
         hint = f"to fetch weights for another machine, name them: `v4deploy pull {model} --quant native`"
         raise NothingFitsError(error.message, hint=hint) from error
+
+
+def _refuse_both(wish: Wish, plan_file: Path) -> None:
+    if typed := wish.typed():
+        words = f"{', '.join(typed)} {'was' if len(typed) == 1 else 'were'} given too"
+        raise UsageError(
+            f"the plan {plan_file} already says what to run, and {words}",
+            hint="leave one of them out, or plan again with those options",
+        )

@@ -112,7 +112,7 @@ def doctor(workspace: Workspace, request: DoctorRequest = _DEFAULT) -> Result[Do
         recorded_in=str(request.record) if request.record else None,
         timings=stopwatch.timings,
     )
-    return Result(kind="doctor", data=report, error=_verdict(findings, strict=request.strict))
+    return Result(kind="doctor", data=report, findings=report.findings, error=_verdict(findings, strict=request.strict))
 
 
 def list_checks(only: tuple[str, ...] = (), skip: tuple[str, ...] = ()) -> Result[CheckList]:

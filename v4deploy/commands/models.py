@@ -19,7 +19,7 @@ class ReleaseListing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelListing:
-    """A model as the catalogue knows it; releases newest first."""
+    """A model as the catalogue knows it; the current release first, then the newest."""
 
     id: str
     name: str
@@ -52,10 +52,14 @@ def models(workspace: Workspace, *, name: str | None = None, everything: bool = 
     return Result(kind="models", data=ModelsReport(models=listings))
 
 
+def _current_then_newest(release: Release) -> tuple[bool, str]:
+    return (release.status is Status.CURRENT, release.released)
+
+
 def _listing(model: Model, pinned: str | None, *, everything: bool) -> ModelListing:
     releases = tuple(
         ReleaseListing(release=release, checkpoints=tuple(c for c in model.checkpoints if c.release == release.id))
-        for release in sorted(model.releases, key=lambda release: release.released, reverse=True)
+        for release in sorted(model.releases, key=_current_then_newest, reverse=True)
         if (release.id == pinned if pinned else everything or release.status is not Status.SUPERSEDED)
     )
     return ModelListing(

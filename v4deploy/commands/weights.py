@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v4deploy.commands.workspace import Workspace
-from v4deploy.domain.errors import LaunchError
+from v4deploy.domain.errors import LaunchError, UsageError
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole, WeightFile
 from v4deploy.domain.plan import Plan
 from v4deploy.pull import store
-from v4deploy.pull.manifest import role_of
+from v4deploy.pull.manifest import role_of, split_name
 from v4deploy.pull.request import PullRequest, preview_pull
 from v4deploy.pull.selection import DEFAULT_ROLES
 
@@ -84,17 +84,43 @@ def require_weights(located: LocatedWeights) -> LocatedWeights:
 
 
 def _in_directory(plan: Plan, directory: Path) -> LocatedWeights:
-    """Files that somebody else fetched: taken by their names, as no manifest vouches for them."""
+    """Files that somebody else fetched: taken by their names, as no manifest vouches for them.
+
+    Raises:
+        UsageError: the directory holds several models, and their names do not say which is the plan's.
+    """
     suffix = ".gguf" if plan.chosen.checkpoint.format is CheckpointFormat.GGUF else ".safetensors"
     paths = sorted(path for path in directory.rglob(f"*{suffix}") if path.is_file()) if directory.is_dir() else []
-    if not paths:
-        return LocatedWeights(directory=directory, plan=plan, findings=(_not_here(plan, directory),))
-    names = [path.relative_to(directory).as_posix() for path in paths]
     files = [
         WeightFile(path=name, role=role_of(name), size_bytes=path.stat().st_size)
-        for name, path in zip(names, paths, strict=True)
+        for path in paths
+        for name in (path.relative_to(directory).as_posix(),)
     ]
-    return LocatedWeights(directory=directory, plan=_with_files(plan, files))
+    chosen = _of_the_plan(plan, files, directory) if suffix == ".gguf" else files
+    if not chosen:
+        return LocatedWeights(directory=directory, plan=plan, findings=(_not_here(plan, directory),))
+    return LocatedWeights(directory=directory, plan=_with_files(plan, chosen))
+
+
+def _of_the_plan(plan: Plan, files: list[WeightFile], directory: Path) -> list[WeightFile]:
+    """Of several models in a directory the plan's: serving another one under its name would be a lie."""
+    known = {Path(file.path).name for file in plan.chosen.checkpoint.files}
+    mains = [file for file in files if file.role is FileRole.MAIN]
+    sets = {_set_name(file) for file in mains}
+    if len(sets) > 1:
+        sets = {_set_name(file) for file in mains if Path(file.path).name in known}
+    if len(sets) > 1 or (mains and not sets):
+        names = ", ".join(sorted({Path(name).name for name in map(_set_name, mains)}))
+        raise UsageError(
+            f"{directory} holds several models: {names}", hint="name the directory of one: `--weights DIR`"
+        )
+    return [file for file in files if file.role is not FileRole.MAIN or _set_name(file) in sets]
+
+
+def _set_name(file: WeightFile) -> str:
+    """What the parts of a split file have in common; the whole path where it is not split."""
+    part = split_name(file.path)
+    return file.path if part is None else file.path.rpartition("-of-")[0].rpartition("-")[0]
 
 
 def _with_files(plan: Plan, files: Iterable[WeightFile]) -> Plan:

@@ -37,7 +37,7 @@ class Workspace:
         Raises:
             UsageError: `hardware` names an unknown chip or a size that was not sold.
         """
-        if hardware:
+        if hardware is not None:
             return parse_hardware(hardware, self.catalogue.chips)
         return survey(self.system, weights_dir=str(self.weights_root), chips=self.catalogue.chips)
 

@@ -74,8 +74,7 @@ def unknown_name(kind: str, typed: str, known: Iterable[str], *, of: str | None 
     lowered = {name.lower(): name for name in names}
     near = [lowered[match] for match in difflib.get_close_matches(typed.lower(), lowered, n=3, cutoff=0.5)]
     where = f" of {of}" if of else ""
-    hint = (
-        f"did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else f"choose one of: {', '.join(names)}"
-    )
+    words = " or ".join(f"`{name}`" for name in near)
     details = (f"known: {', '.join(names)}",) + ((also,) if also else ())
+    hint = f"did you mean {words}?" if near else "choose one of the names above"
     return UsageError(f"no {kind}{where} is called `{typed}`", hint=hint, details=details)

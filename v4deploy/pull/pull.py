@@ -213,8 +213,8 @@ class _Pull:
         if free is None or sum(needed) + SPARE_BYTES <= free or not any(needed):
             return
         raise DownloadError(
-            f"{self.directory} has {format_gb(free)} free, {format_gb(sum(needed))} are still to come: "
-            f"{format_gb(sum(needed) + SPARE_BYTES - free)} are missing",
+            f"{self.directory} has {format_gb(free)} free; {format_gb(sum(needed))} are still to come, and "
+            f"{format_gb(SPARE_BYTES)} have to stay free: {format_gb(sum(needed) + SPARE_BYTES - free)} are missing",
             hint="free space there, or set V4DEPLOY_WEIGHTS_DIR to a larger disk; nothing was fetched",
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -22,11 +22,16 @@ _WORDS = {
 
 
 def table(*columns: str, right: Iterable[int] = ()) -> Table:
-    """A table without boxes; `right` gives the numbers of the columns with figures."""
+    """A table without boxes; `right` gives the numbers of the columns with figures.
+
+    Only the last column folds in a narrow terminal: a quant or a number in two lines cannot be read.
+    """
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     aligned = set(right)
     for number, column in enumerate(columns):
-        made.add_column(column, justify="right" if number in aligned else "left", overflow="fold")
+        is_last = number == len(columns) - 1
+        justify: JustifyMethod = "right" if number in aligned else "left"
+        made.add_column(column, justify=justify, overflow="fold", no_wrap=not is_last)
     return made
 
 
@@ -56,7 +61,8 @@ def describe_host(host: Host) -> str:
     """A machine in one line: `8 x NVIDIA H200 (sm_90), 2.0 TiB host memory`."""
     groups: dict[str, int] = {}
     for device in host.devices:
-        name = f"{device.name} ({device.arch or 'architecture unknown'})"
+        state = "" if device.usable else ", not usable"
+        name = f"{device.name} ({device.arch or 'architecture unknown'}{state})"
         groups[name] = groups.get(name, 0) + 1
     devices = ", ".join(f"{count} x {name}" for name, count in groups.items()) or "no accelerator"
     memory = format_gib(host.memory.total.size_bytes)

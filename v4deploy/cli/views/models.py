@@ -14,8 +14,8 @@ from v4deploy.domain.units import format_gb
 def view_models(console: Console, report: ModelsReport) -> None:
     for model in report.models:
         console.print(
-            f"[bold]{model.id}[/bold]  {escape(model.name)}, {model.total_parameters} parameters "
-            f"({model.active_parameters} active), context {model.max_context_tokens:,}, "
+            f"[bold]{model.id}[/bold]  {escape(model.name)}, parameters: {model.total_parameters}, "
+            f"active: {model.active_parameters}, context {model.max_context_tokens:,}, "
             f"{'+'.join(model.modalities)}, licence {model.license}"
         )
         if model.cloud_only_tags:
@@ -24,6 +24,9 @@ def view_models(console: Console, report: ModelsReport) -> None:
         for listing in model.releases:
             _print_release(console, listing)
         console.print()
+    console.print(
+        "confidence: A two sources, or pinned by a hash; B one good source; C derived; D known to exist", style="dim"
+    )
 
 
 def _print_release(console: Console, listing: ReleaseListing) -> None:

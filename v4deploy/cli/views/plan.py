@@ -8,6 +8,7 @@ from rich.markup import escape
 from v4deploy.cli.views.common import describe_host, print_finding, table
 from v4deploy.commands.plan import NoPlan
 from v4deploy.domain.finding import Severity
+from v4deploy.domain.hardware import HostOrigin
 from v4deploy.domain.plan import FootprintRow, Layout, Plan, PoolUse, Rejected, Verdict
 from v4deploy.domain.units import format_gb, format_gib
 
@@ -58,11 +59,12 @@ def _print_plan(console: Console, plan: Plan) -> None:
             print_finding(console, finding)
     if plan.rejected:
         console.print("\nalso weighed:")
-        rows = table("  quant", "engine", "layout", "why not", "missing", right=(4,))
+        rows = table("  quant", "engine", "missing", "layout", "why not", right=(2,))
         for item in _one_of_a_kind(plan.rejected)[:6]:
             missing = format_gib(item.missing_bytes) if item.missing_bytes else ""
-            rows.add_row(f"  {escape(item.quant)}", item.engine, item.layout, escape(item.reason), missing)
+            rows.add_row(f"  {escape(item.quant)}", item.engine, missing, item.layout, escape(item.reason))
         console.print(rows)
+    _print_next(console, plan)
 
 
 def _one_of_a_kind(rejected: tuple[Rejected, ...]) -> list[Rejected]:
@@ -94,30 +96,53 @@ def _print_no_plan(console: Console, outcome: NoPlan) -> None:
     request = outcome.request
     console.print(f"[bold]{request.release or request.model}[/bold] does not fit")
     console.print(describe_host(outcome.host), style="dim")
-    console.print("\nnearest misses:")
-    rows = table("  quant", "engine", "layout", "context", "needs", "has", "missing", "why", right=(3, 4, 5, 6))
-    for verdict in outcome.nearest:
-        rows.add_row(*_verdict_cells(verdict))
-    console.print(rows)
+    _print_misses(console, [verdict for verdict in outcome.nearest if verdict.pools])
+    _print_ruled_out(console, [verdict for verdict in outcome.nearest if not verdict.pools])
     if outcome.advice:
         console.print("\nwhat would fit:")
         for finding in outcome.advice:
             print_finding(console, finding, detailed=False)
 
 
-def _verdict_cells(verdict: Verdict) -> tuple[str, ...]:
-    candidate = verdict.candidate
-    needed = sum(pool.needed_bytes for pool in verdict.pools)
-    budgets = [pool.budget_bytes for pool in verdict.pools]
-    budget = None if not budgets or None in budgets else sum(value for value in budgets if value is not None)
-    reasons = [finding.summary for finding in verdict.reasons if finding.severity is Severity.FAIL]
-    return (
-        f"  {escape(candidate.checkpoint.quant)}",
-        candidate.engine,
-        describe_layout(candidate.layout),
-        f"{candidate.context_tokens:,}",
-        format_gib(needed) if verdict.pools else "",
-        format_gib(budget) if verdict.pools else "",
-        format_gib(verdict.missing_bytes) if verdict.pools else "",
-        escape(reasons[0] if reasons else ""),
-    )
+def _print_misses(console: Console, misses: list[Verdict]) -> None:
+    if not misses:
+        return
+    console.print("\nnearest misses:")
+    rows = table("  quant", "engine", "context", "needs", "has", "missing", "layout", right=(2, 3, 4, 5))
+    for verdict in misses:
+        candidate = verdict.candidate
+        budgets = [pool.budget_bytes for pool in verdict.pools]
+        budget = None if None in budgets else sum(value for value in budgets if value is not None)
+        rows.add_row(
+            f"  {escape(candidate.checkpoint.quant)}",
+            candidate.engine,
+            f"{candidate.context_tokens:,}",
+            format_gib(sum(pool.needed_bytes for pool in verdict.pools)),
+            format_gib(budget),
+            format_gib(verdict.missing_bytes),
+            describe_layout(candidate.layout),
+        )
+    console.print(rows)
+
+
+def _print_ruled_out(console: Console, verdicts: list[Verdict]) -> None:
+    if not verdicts:
+        return
+    console.print("\nruled out:")
+    for verdict in verdicts:
+        reasons = [finding.summary for finding in verdict.reasons if finding.severity is Severity.FAIL]
+        what = f"{verdict.candidate.checkpoint.quant} on {verdict.candidate.engine}"
+        console.print(f"  {escape(what)}: {escape('; '.join(reasons[:1]))}")
+
+
+def _print_next(console: Console, plan: Plan) -> None:
+    """The next commands. A plan for another machine is kept in a file and taken there."""
+    model = plan.request.release or plan.request.model
+    if plan.host.origin is HostOrigin.LIVE:
+        console.print(
+            f"\nnext: `v4deploy pull {model}`, `v4deploy render {model}`, or all in one: `v4deploy up {model}`"
+        )
+    else:
+        console.print(
+            "\nnext: the same with `--json > plan.json`; `pull`, `render` and `serve` take `--plan plan.json`"
+        )

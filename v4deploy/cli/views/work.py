@@ -68,6 +68,8 @@ def view_render(console: Console, report: RenderReport) -> None:
             console.print(file.diff, markup=False, soft_wrap=True, style="dim")
     for finding in report.findings:
         print_finding(console, finding)
+    if any(file.text is None for file in report.files):
+        console.print("each file's header says how to apply, check and undo it", style="dim")
 
 
 def view_serve(console: Console, report: ServeReport) -> None:

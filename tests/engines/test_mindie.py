@@ -103,6 +103,16 @@ def failures(plan: Plan, options: LaunchOptions = OPTIONS, target: str = "contai
     return findings(plan, Severity.FAIL, options, target)
 
 
+def test_the_share_of_memory_is_the_one_that_the_plan_was_made_for() -> None:
+    def share(plan: Plan) -> str:
+        argv = mindie.launch_spec(plan, OPTIONS, PROFILE).argv
+        return argv[argv.index("--gpu-memory-utilization") + 1]
+
+    assert share(FLASH_910B3) == "0.9"
+    busy = tuple(replace(use, budget_bytes=64 * GIB * 71 // 100) for use in FLASH_910B3.pools)
+    assert share(replace(FLASH_910B3, pools=busy)) == "0.71"
+
+
 @pytest.mark.parametrize("target", PROFILE.targets)
 @pytest.mark.parametrize("case", CASES)
 def test_files_are_as_recorded(case: str, target: str) -> None:

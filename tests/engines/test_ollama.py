@@ -82,6 +82,17 @@ def test_layers_are_shared_out_as_planned() -> None:
     assert environment(chosen(for_ollama(FLASH_OFFLOAD), layout=layout))["LLAMA_ARG_TENSOR_SPLIT"] == "34,10"
 
 
+def test_layers_are_shared_out_as_planned_without_offload_too() -> None:
+    plan = chosen(for_ollama(FLASH_OFFLOAD), layout=Layout(device_indices=(0, 1), device_layers=(21, 22)))
+    variables = environment(plan)
+    assert (variables["LLAMA_ARG_TENSOR_SPLIT"], variables["LLAMA_ARG_FIT"]) == ("21,23", "off")
+    assert variables["LLAMA_ARG_N_GPU_LAYERS"] == "all"
+    assert "LLAMA_ARG_N_CPU_MOE" not in variables
+    assert "engine.ollama.placement-inherited" in [f.id for f in ollama.check(plan, OPTIONS, PROFILE, "script")]
+    whole = chosen(for_ollama(FLASH_OFFLOAD), layout=Layout(device_indices=(0,), device_layers=(43,)))
+    assert not [name for name in environment(whole) if name.startswith("LLAMA_ARG")]
+
+
 def test_repacking_is_off_on_processors_with_amx() -> None:
     assert environment(replace(FLASH_OLLAMA, host=host(cpu_features=("amx_tile",))))["LLAMA_ARG_REPACK"] == "off"
     assert "LLAMA_ARG_REPACK" not in environment(FLASH_OLLAMA)

@@ -25,16 +25,17 @@ from tests.support_vllm import (
     failures,
     found,
     on,
+    v41,
     with_layout,
 )
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Severity
 from v4deploy.domain.model import CheckpointFormat, Draft, DraftKind
-from v4deploy.domain.plan import Basis, FootprintPart, FootprintRow, Plan
+from v4deploy.domain.plan import Plan
 from v4deploy.domain.units import GIB
 from v4deploy.domain.versions import is_older
 from v4deploy.engines import vllm
-from v4deploy.engines.vllm_arguments import sequences_per_rank
+from v4deploy.engines.vllm_arguments import arguments, sequences_per_rank
 
 FLAGS = json.loads((Path(__file__).parents[1] / "fixtures" / "vllm-flags.json").read_text())
 
@@ -169,12 +170,32 @@ def test_a_draft_of_unknown_length_is_left_to_versions_that_find_it_out() -> Non
 
 
 def test_engram_tables_stay_where_the_plan_counted_them() -> None:
-    assert config(V41_B300)["engram-config"] == {"cpu_offload": False}
-    row = FootprintRow(
-        part=FootprintPart.WEIGHTS, what="Engram", pool_id="host", size_bytes=183 * GIB, basis=Basis.FILE_SIZES
-    )
-    assert config(replace(V41_B300, footprint=(*V41_B300.footprint, row)))["engram-config"] == {"cpu_offload": True}
+    assert config(V41_B300)["engram-config"] == {"cpu_offload": True}
+    on_devices = replace(V41_B300, chosen=replace(V41_B300.chosen, engram_on_devices=True))
+    assert config(on_devices)["engram-config"] == {"cpu_offload": False}
+    unlisted = replace(on_devices.chosen.checkpoint, offloadable_bytes=0)
+    assert config(replace(on_devices, chosen=replace(on_devices.chosen, checkpoint=unlisted)))["engram-config"] == {
+        "cpu_offload": False
+    }
     assert "engram-config" not in config(FLASH_8X_H200)
+
+
+@given(st.integers(1, 100), st.integers(101, 300 * GIB))
+def test_the_share_of_memory_is_the_one_that_the_plan_was_made_for(percent: int, total: int) -> None:
+    pools = [replace(pool, total=replace(pool.total, size_bytes=total)) for pool in FLASH_8X_H200.host.pools]
+    uses = [replace(use, budget_bytes=total * percent // 100) for use in FLASH_8X_H200.pools]
+    # One device has less to give than the others, and the host has nothing to do with it.
+    uses[0] = replace(uses[0], budget_bytes=total * (percent - percent // 2) // 100)
+    uses.append(replace(uses[0], pool_id="host", budget_bytes=1))
+    plan = replace(FLASH_8X_H200, host=replace(FLASH_8X_H200.host, pools=tuple(pools)), pools=tuple(uses))
+    written = arguments(plan, OPTIONS, PROFILE)["gpu-memory-utilization"]
+    assert written == min(0.92, (percent - percent // 2) / 100)
+
+
+@pytest.mark.parametrize("arch", ["sm_100", "sm_103"])
+def test_v41_keeps_the_index_keys_that_the_plan_counted(arch: str) -> None:
+    assert config(v41(on(FLASH_8X_H200, arch)))["attention-config"] == {"indexer_kv_dtype": "mxfp4"}
+    assert "attention-config" not in config(v41(FLASH_8X_H200))
 
 
 def test_rocm_gets_its_own_environment() -> None:

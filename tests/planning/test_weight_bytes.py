@@ -38,6 +38,15 @@ def test_native_payloads_to_the_byte(architecture: Architecture, draft: Draft, p
     assert native_parts(architecture, draft).total_bytes == payload_bytes
 
 
+def test_v41_queries_its_index_in_eight_layers_and_keeps_keys_in_four() -> None:
+    model, _ = catalogue().model_and_release("v4.1-flash")
+    assert model.architecture.index_source_layers == (2, 8, 14, 20, 24, 28, 32, 36)
+    assert model.architecture.kv_source_layers == (2, 8, 14, 20)
+    without = native_parts(replace(model.architecture, index_source_layers=()), None).replicated
+    # 0.04 GiB of indexer, by the component table; four layers would have half of it.
+    assert round((native_parts(model.architecture, None).replicated - without) / GIB, 2) == 0.04
+
+
 def test_v41_payload_within_a_thousandth() -> None:
     total = native_parts(FLASH_41, FLASH_41_DSPARK).total_bytes
     assert abs(total - 510_286_023_000) / 510_286_023_000 < 0.001

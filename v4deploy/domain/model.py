@@ -101,7 +101,8 @@ class Architecture:
     Attributes:
         compress_ratios: one entry a main layer: 0 window only, 4 CSA, 128 HCA; for V4.1 the CSA2 ratio of the layer.
         kv_source_layers: layers that store the shared KV stream (V4.1); empty means every layer stores its own.
-        index_source_layers: layers that store index keys (V4.1); empty means every CSA layer does.
+        index_source_layers: layers with index queries of their own, whose choice the next ones share (V4.1); those that
+            are KV sources too store the index keys. Empty means every CSA layer has both.
         expert_block: FP8 scale tile edge (128 for V4, 32 for V4.1).
     """
 

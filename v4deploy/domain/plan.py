@@ -113,6 +113,7 @@ class Candidate:
         kv_cache_type: `f16`, `q8_0` (llama.cpp), `fp8` (vLLM), per cache entry.
         batch_tokens: llama.cpp's micro batch, vLLM's max_num_batched_tokens.
         use_draft: speculative decoding with the checkpoint's own draft stages.
+        engram_on_devices: V4.1's n-gram tables divided over the devices instead of in host memory.
     """
 
     checkpoint: Checkpoint
@@ -124,6 +125,7 @@ class Candidate:
     kv_cache_type: str
     batch_tokens: int
     use_draft: bool = False
+    engram_on_devices: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

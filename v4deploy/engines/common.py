@@ -62,6 +62,22 @@ def reachable(bind: str) -> str:
     return f"[{bind}]" if ":" in bind else bind
 
 
+def memory_utilisation(plan: Plan, most: float) -> float:
+    """`gpu-memory-utilization`: the share of a device's memory that the plan was made for, at most `most`.
+
+    The smallest of the plan's devices, as the engine takes one number for all. More would not start where memory is in
+    use, and less would leave no room for the planned cache.
+    """
+    used = {device.pool_id for device in plan.host.devices if device.index in plan.chosen.layout.device_indices}
+    shares = [most]
+    for use in plan.pools:
+        total = plan.host.pool(use.pool_id).total.size_bytes
+        if use.pool_id in used and total and use.budget_bytes is not None:
+            # The planner cuts budgets to whole percent and then to whole bytes, so rounding up finds that percent.
+            shares.append(-(-use.budget_bytes * 100 // total) / 100)
+    return min(shares)
+
+
 def weights_bytes(plan: Plan) -> int:
     """Bytes that are read while loading: the plan's weights over all pools."""
     return sum(row.size_bytes for row in plan.footprint if row.part is FootprintPart.WEIGHTS)

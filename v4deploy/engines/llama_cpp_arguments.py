@@ -12,7 +12,7 @@ from v4deploy.domain.hardware import HostOrigin
 from v4deploy.domain.model import FileRole
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import common
-from v4deploy.engines.gguf_files import first_shard, has_amx, tensor_split
+from v4deploy.engines.gguf_files import first_shard, has_amx, pull_command, tensor_split
 
 DEFAULT_BATCH_TOKENS = 2048
 """llama-server's own `--batch-size` (help of b11434); it must not be smaller than the micro batch."""
@@ -79,7 +79,7 @@ def model_file(plan: Plan, weights_dir: str) -> str:
     if path is None:
         raise UsageError(
             f"the file names of {plan.chosen.checkpoint.id} are not known yet",
-            hint=f"fetch them first: `v4deploy pull {plan.release.id} --quant {plan.chosen.checkpoint.quant}`",
+            hint=f"fetch them first: `{pull_command(plan)}`",
         )
     return posixpath.join(weights_dir, path)
 

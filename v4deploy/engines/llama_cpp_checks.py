@@ -7,7 +7,7 @@ from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi, OperatingSystem
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import common
-from v4deploy.engines.gguf_files import first_shard
+from v4deploy.engines.gguf_files import files_derived, files_unknown, first_shard
 from v4deploy.engines.llama_cpp_arguments import build_number, draft_path
 
 QUANTISED_CACHE_BUILD = "10242"
@@ -60,15 +60,8 @@ def plan_findings(plan: Plan) -> tuple[Finding, ...]:
             )
         )
     if first_shard(chosen.checkpoint) is None:
-        findings.append(
-            Finding(
-                id="engine.llama-cpp.files-unknown",
-                severity=Severity.FAIL,
-                summary=f"the file names of {chosen.checkpoint.id} are not known yet",
-                why="llama.cpp is given the first file and finds the others by its name",
-                fix=f"`v4deploy pull {plan.release.id} --quant {chosen.checkpoint.quant}`",
-            )
-        )
+        findings.append(files_unknown(plan))
+    findings += files_derived(plan)
     if chosen.use_draft and draft_path(plan) is None:
         findings.append(
             Finding(

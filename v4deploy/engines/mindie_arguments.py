@@ -6,7 +6,13 @@ from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
-from v4deploy.engines.common import engine_version, port_of, served_name, visible_devices_env
+from v4deploy.engines.common import (
+    engine_version,
+    memory_utilisation,
+    port_of,
+    served_name,
+    visible_devices_env,
+)
 from v4deploy.engines.mindie_recipes import ENVIRONMENT, AscendFamily, Recipe, family_of, recipe_of
 from v4deploy.engines.vllm_arguments import FAMILIES as MODEL_FAMILIES
 from v4deploy.engines.vllm_arguments import OFFLINE_ENV, SHUTDOWN_SECONDS, ready_timeout_seconds, sequences_per_rank
@@ -14,7 +20,7 @@ from v4deploy.engines.vllm_flags import Arguments, split_by_version
 from v4deploy.engines.vllm_support import device_architectures
 
 NPU_MEMORY_UTILIZATION = 0.9
-"""Of every one-server recipe of V4-Flash (vLLM-Ascend tutorials of 2026-08)."""
+"""At most this: every one-server recipe of V4-Flash has it (vLLM-Ascend tutorials of 2026-08)."""
 
 
 def plan_family(plan: Plan) -> AscendFamily | None:
@@ -59,7 +65,7 @@ def engine_arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile)
         "max-model-len": chosen.context_tokens,
         "max-num-seqs": sequences_per_rank(plan),
         "max-num-batched-tokens": chosen.batch_tokens,
-        "gpu-memory-utilization": NPU_MEMORY_UTILIZATION,
+        "gpu-memory-utilization": memory_utilisation(plan, NPU_MEMORY_UTILIZATION),
         "block-size": recipe.block_tokens,
         "tokenizer-mode": parser,
         "tool-call-parser": parser,

@@ -11,10 +11,17 @@ from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi, OperatingSystem
 from v4deploy.domain.model import CheckpointFormat
-from v4deploy.domain.plan import Plan
+from v4deploy.domain.plan import Layout, Plan
 from v4deploy.domain.versions import is_older
 from v4deploy.engines import common
-from v4deploy.engines.gguf_files import has_amx, main_shards, tensor_split
+from v4deploy.engines.gguf_files import (
+    files_derived,
+    files_unknown,
+    has_amx,
+    main_shards,
+    pull_command,
+    tensor_split,
+)
 
 ID = EngineId.OLLAMA
 
@@ -114,18 +121,24 @@ def environment(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> t
         ("OLLAMA_NO_CLOUD", "1"),
         *common.visible_devices_env(plan),
     ]
-    if chosen.layout.host_expert_layers:
-        variables += [
-            ("LLAMA_ARG_FIT", "off"),
-            ("LLAMA_ARG_N_GPU_LAYERS", "all"),
-            ("LLAMA_ARG_N_CPU_MOE", str(chosen.layout.host_expert_layers)),
-        ]
-        if len(chosen.layout.device_layers) > 1:
-            variables.append(("LLAMA_ARG_TENSOR_SPLIT", tensor_split(chosen.layout.device_layers)))
+    variables += _placement(chosen.layout)
     if has_amx(plan.host):
         # Builds for such processors abort on V4's quantised attn_output_a while repacking (seen with b11434).
         variables.append(("LLAMA_ARG_REPACK", "off"))
     return tuple(variables)
+
+
+def _placement(layout: Layout) -> list[tuple[str, str]]:
+    """Where the plan placed layers and experts; nothing where one device, or the CPU, holds everything."""
+    is_split = len(layout.device_layers) > 1
+    if not (is_split or layout.host_expert_layers):
+        return []
+    variables = [("LLAMA_ARG_FIT", "off"), ("LLAMA_ARG_N_GPU_LAYERS", "all")]
+    if layout.host_expert_layers:
+        variables.append(("LLAMA_ARG_N_CPU_MOE", str(layout.host_expert_layers)))
+    if is_split:
+        variables.append(("LLAMA_ARG_TENSOR_SPLIT", tensor_split(layout.device_layers)))
+    return variables
 
 
 def _shards(plan: Plan, options: LaunchOptions) -> list[dict[str, str]]:
@@ -134,7 +147,7 @@ def _shards(plan: Plan, options: LaunchOptions) -> list[dict[str, str]]:
     if not shards:
         raise UsageError(
             f"the file names of {plan.chosen.checkpoint.id} are not known yet",
-            hint=f"fetch them first: `v4deploy pull {plan.release.id} --quant {plan.chosen.checkpoint.quant}`",
+            hint=f"fetch them first: `{pull_command(plan)}`",
         )
     return [
         {
@@ -194,7 +207,6 @@ def _option_findings(plan: Plan, options: LaunchOptions) -> tuple[Finding, ...]:
 
 def _plan_findings(plan: Plan) -> tuple[Finding, ...]:
     chosen = plan.chosen
-    pull = f"`v4deploy pull {plan.release.id} --quant {chosen.checkpoint.quant}`"
     refusals = (
         (
             chosen.kv_cache_type not in CACHE_TYPES,
@@ -204,12 +216,6 @@ def _plan_findings(plan: Plan) -> tuple[Finding, ...]:
         ),
         (chosen.use_draft, "no-draft", "v4deploy starts no drafting in Ollama", "plan without drafting"),
         (
-            not main_shards(chosen.checkpoint),
-            "files-unknown",
-            f"the file names of {chosen.checkpoint.id} are not known yet",
-            pull,
-        ),
-        (
             chosen.compute_api is ComputeApi.CANN,
             "no-cann",
             "Ollama does not run on Ascend",
@@ -217,7 +223,9 @@ def _plan_findings(plan: Plan) -> tuple[Finding, ...]:
         ),
     )
     found = tuple(_finding(word, Severity.FAIL, summary, fix=fix) for holds, word, summary, fix in refusals if holds)
-    return (*found, *_remarks(plan))
+    if not main_shards(chosen.checkpoint):
+        found += (files_unknown(plan),)
+    return (*found, *files_derived(plan), *_remarks(plan))
 
 
 def _remarks(plan: Plan) -> tuple[Finding, ...]:
@@ -231,14 +239,14 @@ def _remarks(plan: Plan) -> tuple[Finding, ...]:
                 why="pages that are not needed cannot be dropped again",
             ),
         )
-    if not layout.host_expert_layers:
+    if not _placement(layout):
         return ()
     return (
         _finding(
             "placement-inherited",
             Severity.WARN,
-            f"Ollama has no option for experts in host memory; the {layout.host_expert_layers} layers are passed "
-            "to its llama-server through the environment",
+            "Ollama has no options for where layers and experts go; the plan's placement is passed to its llama-server "
+            "through the environment",
             why="that it arrives was read from Ollama's code of August 2026, not tried",
             fix="llama.cpp itself takes the placement as an option: `--engine llama.cpp`",
         ),

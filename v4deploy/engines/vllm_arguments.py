@@ -12,16 +12,23 @@ from dataclasses import dataclass, field
 
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.errors import UsageError
-from v4deploy.domain.hardware import HOST_POOL_ID
 from v4deploy.domain.model import DraftKind
-from v4deploy.domain.plan import FootprintPart, Plan
+from v4deploy.domain.plan import Plan
 from v4deploy.domain.versions import is_older
-from v4deploy.engines.common import engine_version, knows_flag, load_timeout_seconds, port_of, served_name
+from v4deploy.engines.common import (
+    engine_version,
+    knows_flag,
+    load_timeout_seconds,
+    memory_utilisation,
+    port_of,
+    served_name,
+)
 from v4deploy.engines.vllm_flags import Arguments
 from v4deploy.engines.vllm_support import device_architectures
 
 GPU_MEMORY_UTILIZATION = 0.92
-"""vLLM's own default (wheels 0.20.2 to 0.33.0), written down so that a later default cannot change the arithmetic."""
+"""At most this: vLLM's own default (wheels 0.20.2 to 0.33.0). Always written, so that a later default cannot change the
+arithmetic."""
 
 SHUTDOWN_SECONDS = 30
 """Running requests may end within this time after SIGTERM; vLLM's default of 0 aborts them."""
@@ -102,6 +109,12 @@ DEVICE_SETTINGS = (
         architectures=frozenset({"gfx950"}),
         arguments={"compilation-config": {"mode": 3, "cudagraph_mode": "FULL_DECODE_ONLY"}},
     ),
+    DeviceSettings(
+        gguf_arch="deepseek41",
+        architectures=frozenset({"sm_100", "sm_103"}),
+        # Left to itself the engine keeps FP8 index keys, twice as large as the planned FP4 ones.
+        arguments={"attention-config": {"indexer_kv_dtype": "mxfp4"}},
+    ),
     DeviceSettings(gguf_arch="deepseek41", architectures=frozenset({"gfx950"}), arguments={"moe-backend": "aiter"}),
 )
 
@@ -130,7 +143,7 @@ def arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> Arg
         "max-model-len": chosen.context_tokens,
         "max-num-seqs": sequences_per_rank(plan),
         "max-num-batched-tokens": chosen.batch_tokens,
-        "gpu-memory-utilization": GPU_MEMORY_UTILIZATION,
+        "gpu-memory-utilization": memory_utilisation(plan, GPU_MEMORY_UTILIZATION),
         # Before 0.30 vLLM stopped with an AssertionError where V4 was left on `auto`.
         "kv-cache-dtype": chosen.kv_cache_type,
     }
@@ -223,11 +236,10 @@ def _current_spelling(name: str, value: object, profile: EngineProfile, version:
 
 
 def _engram(plan: Plan) -> dict[str, object]:
-    """Where V4.1's n-gram tables go: host memory, vLLM's default, unless the plan counted all weights on devices."""
-    if not plan.chosen.checkpoint.offloadable_bytes:
+    """Where V4.1's n-gram tables go: host memory, vLLM's default, or where the plan counted them."""
+    on_devices = plan.chosen.engram_on_devices
+    if not (on_devices or plan.chosen.checkpoint.offloadable_bytes):
         return {}
-    weight_pools = {row.pool_id for row in plan.footprint if row.part is FootprintPart.WEIGHTS}
-    on_devices = bool(weight_pools) and HOST_POOL_ID not in weight_pools
     return {"engram-config": {"cpu_offload": not on_devices}}
 
 

@@ -10,7 +10,7 @@ from v4deploy.domain.errors import UsageError
 from v4deploy.domain.hardware import Host
 from v4deploy.domain.model import Checkpoint, Model, QuantAlias, Release, Runnable
 from v4deploy.domain.plan import Plan, Request, Verdict
-from v4deploy.planning import layouts, remarks
+from v4deploy.planning import layouts, margins, remarks
 from v4deploy.planning.case import Case
 from v4deploy.planning.engine_versions import planned_version
 from v4deploy.planning.obstacles import KV_CACHE_TYPES
@@ -68,7 +68,7 @@ def make_plan(request: Request, host: Host, catalogue: Catalogue, *, tool_versio
         engine_version=planned_version(profile, wanted.release, host),
         footprint=chosen.footprint,
         pools=chosen.pools,
-        findings=remarks.of_plan(chosen, request, wanted.release, host),
+        findings=remarks.of_plan(chosen, tuple(others), request, wanted.release, host),
         rejected=tuple(rejected(verdict, chosen, wanted.model) for verdict in (*others, *misses)),
         host=host,
     )
@@ -100,7 +100,7 @@ def find_wanted(request: Request, catalogue: Catalogue) -> Wanted:
 
 
 def weigh_all(request: Request, host: Host, catalogue: Catalogue, wanted: Wanted) -> tuple[Verdict, ...]:
-    """The best verdict of each checkpoint on each engine."""
+    """What fits of each checkpoint on each engine, or its nearest miss."""
     engines = ENGINES_UNASKED if request.engine is None else (request.engine,)
     verdicts: list[Verdict] = []
     for engine in engines:
@@ -113,33 +113,39 @@ def weigh_all(request: Request, host: Host, catalogue: Catalogue, wanted: Wanted
             host=host,
         )
         verdicts += [
-            weigh_on_host(checkpoint, case, request)
+            verdict
             for checkpoint in wanted.checkpoints
             # Without a wish for an engine, a checkpoint is weighed on those that load it, not refused by the others;
             # one that none of them loads is refused once.
             if request.engine is not None or engine in (checkpoint.engines or engines[:1])
+            for verdict in weigh_on_host(checkpoint, case, request)
         ]
     return tuple(verdicts)
 
 
-def weigh_on_host(checkpoint: Checkpoint, case: Case, request: Request) -> Verdict:
-    """The best of the host's device groups; the CPU alone where none of them fits."""
+def weigh_on_host(checkpoint: Checkpoint, case: Case, request: Request) -> tuple[Verdict, ...]:
+    """What fits on each of the host's device groups, and on the CPU alone where they leave no useful context.
+
+    Where nothing fits, the one nearest miss.
+    """
     groups = layouts.device_groups(case.host)
     tried = [weigh(Trial(checkpoint=checkpoint, case=case, devices=group, request=request)) for group in groups]
-    if not any(verdict.fits for verdict in tried):
+    if not any(verdict.fits and _is_long_enough(verdict, request) for verdict in tried):
         alone = weigh(Trial(checkpoint=checkpoint, case=case, devices=(), request=request))
         # That an engine does not run on a CPU says nothing where there are devices that it was weighed on.
         if alone.pools or not tried:
             tried.append(alone)
-    return min(tried, key=_closeness)
+    return tuple(verdict for verdict in tried if verdict.fits) or (min(tried, key=_distance),)
 
 
-def _closeness(verdict: Verdict) -> tuple[int, int]:
-    if verdict.fits:
-        return (0, -verdict.candidate.context_tokens)
-    if not verdict.pools:
-        return (3, 0)
-    return (2, 0) if verdict.missing_bytes is None else (1, verdict.missing_bytes)
+def _is_long_enough(verdict: Verdict, request: Request) -> bool:
+    return request.context_tokens is not None or verdict.candidate.context_tokens >= margins.USEFUL_CONTEXT_TOKENS
+
+
+def _distance(miss: Verdict) -> tuple[int, int]:
+    if not miss.pools:
+        return (2, 0)
+    return (1, 0) if miss.missing_bytes is None else (0, miss.missing_bytes)
 
 
 def _release(model: Model, release_id: str) -> Release:

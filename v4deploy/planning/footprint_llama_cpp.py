@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from v4deploy.domain.hardware import HOST_POOL_ID
+from v4deploy.domain.hardware import HOST_POOL_ID, ComputeApi
 from v4deploy.domain.plan import Basis, Candidate, FootprintPart, FootprintRow
 from v4deploy.planning import margins
 from v4deploy.planning.attention import CacheSettings, attention_kinds, llama_cpp_layer_bytes
@@ -21,6 +21,7 @@ class Needs:
     parts: GgufParts
     compute: ComputeBuffer
     context_bytes: int
+    context_basis: Basis
     loads: LayerLoads
 
 
@@ -32,12 +33,7 @@ def needs(candidate: Candidate, case: Case) -> Needs | None:
     """
     architecture = case.model.architecture
     parts = gguf_parts(candidate.checkpoint, architecture)
-    compute = compute_buffer(
-        architecture,
-        context_tokens=candidate.context_tokens,
-        micro_batch_tokens=candidate.batch_tokens,
-        slots=candidate.concurrency,
-    )
+    compute = _reserved(candidate, case)
     if parts is None or compute is None:
         return None
     settings = CacheSettings(
@@ -55,7 +51,13 @@ def needs(candidate: Candidate, case: Case) -> Needs | None:
         output_bytes=parts.output_bytes,
         fixed_bytes=compute.size_bytes + context_bytes,
     )
-    return Needs(parts=parts, compute=compute, context_bytes=context_bytes, loads=loads)
+    return Needs(
+        parts=parts,
+        compute=compute,
+        context_bytes=context_bytes,
+        context_basis=Basis.MEASURED if candidate.compute_api is ComputeApi.CUDA else Basis.ASSUMED,
+        loads=loads,
+    )
 
 
 def footprint(candidate: Candidate, case: Case) -> tuple[FootprintRow, ...] | None:
@@ -77,6 +79,19 @@ def footprint(candidate: Candidate, case: Case) -> tuple[FootprintRow, ...] | No
     return (*rows, *_host_rows(sizes, candidate.layout.host_expert_layers))
 
 
+def _reserved(candidate: Candidate, case: Case) -> ComputeBuffer | None:
+    """The compute buffer; it was measured on a CPU build, so for any other it is an assumption."""
+    buffer = compute_buffer(
+        case.model.architecture,
+        context_tokens=candidate.context_tokens,
+        micro_batch_tokens=candidate.batch_tokens,
+        slots=candidate.concurrency,
+    )
+    if buffer is None or candidate.compute_api is ComputeApi.CPU:
+        return buffer
+    return replace(buffer, basis=Basis.ASSUMED, note=f"{buffer.note}; taken for {candidate.compute_api} too")
+
+
 def _one_pool(sizes: Needs, *, in_process: bool) -> tuple[FootprintRow, ...]:
     """Without device pools everything lies in host memory; on a unified machine the margin holds the process."""
     parts = sizes.parts
@@ -85,7 +100,8 @@ def _one_pool(sizes: Needs, *, in_process: bool) -> tuple[FootprintRow, ...]:
         what="weights",
         pool_id=HOST_POOL_ID,
         size_bytes=parts.total_bytes,
-        basis=Basis.FILE_SIZES,
+        basis=parts.size_basis,
+        note=parts.size_note,
     )
     rows = (weights, _cache(HOST_POOL_ID, sum(sizes.loads.cache_bytes)), _compute(HOST_POOL_ID, sizes.compute))
     return (*rows, _process(parts)) if in_process else rows
@@ -106,8 +122,8 @@ def _device_rows(sizes: Needs, pool_id: str, layers: range, host_expert_layers: 
                 what="device context and pools",
                 pool_id=pool_id,
                 size_bytes=sizes.context_bytes,
-                basis=Basis.MEASURED,
-                note="derived from the logs of two cards",
+                basis=sizes.context_basis,
+                note="derived from the logs of two CUDA cards",
             )
         )
     return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from v4deploy.domain.engine import EngineId
-from v4deploy.domain.hardware import HOST_POOL_ID
+from v4deploy.domain.hardware import HOST_POOL_ID, ComputeApi
 from v4deploy.domain.plan import Basis, Candidate, FootprintPart, FootprintRow
 from v4deploy.planning import margins
 from v4deploy.planning.attention import shares_kv_stream
@@ -19,10 +19,20 @@ from v4deploy.planning.attention_vllm import (
     paged_cache,
 )
 from v4deploy.planning.case import Case
-from v4deploy.planning.weights import CheckpointParts, checkpoint_parts, rank_bytes
+from v4deploy.planning.pools import host_budget
+from v4deploy.planning.weights import (
+    EXPERT_WIDTH_MULTIPLE,
+    LARGEST_EXPERT_WIDTH_MULTIPLE,
+    CheckpointParts,
+    checkpoint_parts,
+    rank_bytes,
+)
 
 FP4_INDEX_ARCHITECTURES = frozenset({"sm_100", "sm_103"})
 """Where vLLM 0.33 has FP4 index keys for V4, and mxfp8 pages for V4.1; its gate refuses every other one."""
+
+MEASURED_RUN = (margins.VLLM_ACTIVATION_HIDDEN_SIZE, 4)
+"""Hidden size and tensor parallel size of the run whose activations and graphs were published."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +52,7 @@ def footprint(candidate: Candidate, case: Case) -> tuple[FootprintRow, ...] | No
     if known is None:
         return None
     ranks = (*_weight_rows(candidate, case, known), _cache_row(candidate, case), *_engine_rows(candidate, case))
-    rows = [
+    rows = tuple(
         FootprintRow(
             part=row.part,
             what=row.what,
@@ -53,19 +63,8 @@ def footprint(candidate: Candidate, case: Case) -> tuple[FootprintRow, ...] | No
         )
         for device in case.devices(candidate.layout.device_indices)
         for row in ranks
-    ]
-    if known.parts.engram:
-        rows.append(
-            FootprintRow(
-                part=FootprintPart.WEIGHTS,
-                what="Engram tables",
-                pool_id=HOST_POOL_ID,
-                size_bytes=known.parts.engram,
-                basis=Basis.FORMULA,
-                note="the engine's default: pinned in host memory, a few kilobytes are read for each token",
-            )
-        )
-    return tuple(rows)
+    )
+    return (*rows, *_host_rows(candidate, case, known))
 
 
 def entry_sizes(candidate: Candidate, case: Case) -> EntrySizes:
@@ -78,25 +77,84 @@ def entry_sizes(candidate: Candidate, case: Case) -> EntrySizes:
     return MXFP8_FP4_INDEX if shares_kv_stream(case.model.architecture) else FP8_FP4_INDEX
 
 
-def _weight_rows(candidate: Candidate, case: Case, known: CheckpointParts) -> tuple[RankRow, RankRow]:
-    loaded = rank_bytes(known.parts, case.model.architecture, candidate.layout, with_draft=candidate.use_draft)
-    surplus = -(-loaded * margins.VLLM_LOADED_WEIGHTS_SURPLUS_PERCENT // 100)
-    return (
+def _weight_rows(candidate: Candidate, case: Case, known: CheckpointParts) -> tuple[RankRow, ...]:
+    loaded = _rank_bytes(candidate, case, known, EXPERT_WIDTH_MULTIPLE)
+    basis, note = known.basis, known.note
+    if candidate.compute_api is ComputeApi.ROCM:
+        least, loaded = loaded, _rank_bytes(candidate, case, known, LARGEST_EXPERT_WIDTH_MULTIPLE)
+        if loaded != least:
+            basis, note = (
+                Basis.ASSUMED,
+                f"{note}; experts padded to {LARGEST_EXPERT_WIDTH_MULTIPLE}, as some kernels do",
+            )
+    was_logged = candidate.compute_api is ComputeApi.CUDA and candidate.checkpoint.quant == "native"
+    rows = (
         RankRow(
             part=FootprintPart.WEIGHTS,
             what="weights of one rank, with draft stages" if candidate.use_draft else "weights of one rank",
             size_bytes=loaded,
-            basis=known.basis,
-            note=known.note,
+            basis=basis,
+            note=note,
         ),
         RankRow(
             part=FootprintPart.WEIGHTS,
             what=f"loading surplus, {margins.VLLM_LOADED_WEIGHTS_SURPLUS_PERCENT} %",
-            size_bytes=surplus,
-            basis=Basis.MEASURED,
-            note="logs of loaded weights lie 0.9 to 3.2 % above the shapes",
+            size_bytes=-(-loaded * margins.VLLM_LOADED_WEIGHTS_SURPLUS_PERCENT // 100),
+            basis=Basis.MEASURED if was_logged else Basis.ASSUMED,
+            note="logs of native weights loaded on CUDA devices lie 0.9 to 3.2 % above the shapes",
         ),
     )
+    return (*rows, _engram_row(candidate, known)) if candidate.engram_on_devices else rows
+
+
+def _rank_bytes(candidate: Candidate, case: Case, known: CheckpointParts, width_multiple: int) -> int:
+    return rank_bytes(
+        known.parts,
+        case.model.architecture,
+        candidate.layout,
+        with_draft=candidate.use_draft,
+        width_multiple=width_multiple,
+    )
+
+
+def _engram_row(candidate: Candidate, known: CheckpointParts) -> RankRow:
+    return RankRow(
+        part=FootprintPart.WEIGHTS,
+        what="Engram tables",
+        size_bytes=-(-known.parts.engram // candidate.layout.tensor_parallel),
+        basis=Basis.FORMULA,
+        note="divided over the ranks of a tensor parallel group",
+    )
+
+
+def _host_rows(candidate: Candidate, case: Case, known: CheckpointParts) -> tuple[FootprintRow, ...]:
+    """What host memory holds. On a unified machine the device's margin holds the processes."""
+    rows = []
+    if known.parts.engram and not candidate.engram_on_devices:
+        rows.append(
+            FootprintRow(
+                part=FootprintPart.WEIGHTS,
+                what="Engram tables",
+                pool_id=HOST_POOL_ID,
+                size_bytes=known.parts.engram,
+                basis=Basis.FORMULA,
+                note="the engine's default: pinned in host memory, a few kilobytes are read for each token",
+            )
+        )
+    indices = candidate.layout.device_indices
+    # Nothing could be weighed against memory of unknown size; the plan says instead that this is not counted.
+    if host_budget(case.host.memory) is not None and not case.is_unified(indices):
+        rows.append(
+            FootprintRow(
+                part=FootprintPart.OVERHEAD,
+                what=f"{len(indices)} worker process{'' if len(indices) == 1 else 'es'}",
+                pool_id=HOST_POOL_ID,
+                size_bytes=len(indices) * margins.VLLM_WORKER_BYTES,
+                basis=Basis.ASSUMED,
+                note="no figure is published",
+            )
+        )
+    return tuple(rows)
 
 
 def _cache_row(candidate: Candidate, case: Case) -> RankRow:
@@ -126,20 +184,23 @@ def _cache_row(candidate: Candidate, case: Case) -> RankRow:
 def _engine_rows(candidate: Candidate, case: Case) -> tuple[RankRow, ...]:
     architecture = case.model.architecture
     width = max(architecture.hidden_size, margins.VLLM_ACTIVATION_HIDDEN_SIZE)
-    rows = [
+    is_cuda = candidate.compute_api is ComputeApi.CUDA
+    is_measured = is_cuda and (architecture.hidden_size, candidate.layout.tensor_parallel) == MEASURED_RUN
+    basis = Basis.MEASURED if is_measured else Basis.ASSUMED
+    rows = (
         RankRow(
             part=FootprintPart.COMPUTE,
             what="peak activations",
             size_bytes=margins.VLLM_ACTIVATION_BYTES * width // margins.VLLM_ACTIVATION_HIDDEN_SIZE,
-            basis=Basis.MEASURED,
-            note="one published run of Flash with TP4; for wider models in proportion",
+            basis=basis,
+            note="one published run of Flash on CUDA with TP4; for wider models in proportion",
         ),
         RankRow(
             part=FootprintPart.COMPUTE,
             what="captured graphs",
             size_bytes=margins.VLLM_GRAPHS_BYTES,
-            basis=Basis.MEASURED,
-            note="the same run, 51 sizes",
+            basis=basis,
+            note="51 sizes in one published run of Flash on CUDA with TP4",
         ),
         RankRow(
             part=FootprintPart.OVERHEAD,
@@ -147,16 +208,14 @@ def _engine_rows(candidate: Candidate, case: Case) -> tuple[RankRow, ...]:
             size_bytes=margins.VLLM_CONTEXT_BYTES,
             basis=Basis.ASSUMED,
         ),
-    ]
-    if shares_kv_stream(architecture):
-        logits = candidate.batch_tokens * candidate.context_tokens * margins.INDEXER_LOGIT_BYTES
-        rows.append(
-            RankRow(
-                part=FootprintPart.COMPUTE,
-                what="indexer logits",
-                size_bytes=logits,
-                basis=Basis.MEASURED,
-                note="batched tokens times context; 32 GiB were seen at 16,384 tokens",
-            )
-        )
-    return tuple(rows)
+    )
+    if not shares_kv_stream(architecture):
+        return rows
+    logits = RankRow(
+        part=FootprintPart.COMPUTE,
+        what="indexer logits",
+        size_bytes=candidate.batch_tokens * candidate.context_tokens * margins.INDEXER_LOGIT_BYTES,
+        basis=Basis.MEASURED if is_cuda else Basis.ASSUMED,
+        note="batched tokens times context; 32 GiB were seen on CUDA at 16,384 tokens",
+    )
+    return (*rows, logits)

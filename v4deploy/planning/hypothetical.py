@@ -25,7 +25,7 @@ from v4deploy.planning.hardware_text import Cards, Description, read_description
 # (ggml-org/llama.cpp#20472).
 _CARVE_OUT_RESERVE_BYTES = 8 * GIB
 
-_NOT_GIVEN = Amount(size_bytes=None, source="not given")
+_NOT_GIVEN = Amount(size_bytes=None, source="not named with --hardware")
 
 
 def parse_hardware(text: str, chips: Sequence[Chip]) -> Host:
@@ -149,7 +149,10 @@ def _findings(description: Description, host_pool: Pool, assumption: str | None)
             id="accelerator.memory-nominal",
             severity=Severity.INFO,
             summary=f"the memory of {chip.id} is its data sheet's figure",
-            evidence=(Evidence(source=chip.source.source, value=" or ".join(map(format_gib, chip.memory_bytes))),),
+            evidence=(
+                Evidence(source=_memory_source(chip), value=" or ".join(map(format_gib, chip.memory_bytes))),
+                Evidence(source=chip.source.source),
+            ),
             why="drivers report up to 8 % less, so what only just fits here may not fit there",
         )
 
@@ -162,7 +165,7 @@ def _memory_not_given(description: Description) -> Finding:
         id="host.memory-not-given",
         severity=Severity.INFO,
         summary="the host's memory is unknown",
-        evidence=(Evidence(source="--hardware", value=description.text),),
+        evidence=(Evidence(source=_NOT_GIVEN.source, value=description.text),),
         why="without it nothing can be planned to lie in host memory",
         fix=f'name it: `--hardware "{example}"`',
     )

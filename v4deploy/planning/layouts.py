@@ -89,6 +89,14 @@ def fewest_recipe_devices(devices: tuple[Device, ...], case: Case) -> int | None
     return min((recipe.devices for recipe in _recipes(devices, case)), default=None)
 
 
+def why_unplanned(devices: tuple[Device, ...], case: Case) -> recipes.Unplanned | None:
+    """Why a documented model has no layout on one server of these devices. None where nothing is documented."""
+    architectures = {device.arch for device in devices}
+    return next(
+        (entry for entry in recipes.UNPLANNED if architectures == {entry.arch} and entry.model == case.model.id), None
+    )
+
+
 def recipe_of(layout: Layout, devices: tuple[Device, ...], case: Case) -> recipes.RecipeLayout | None:
     """The documented layout that this one is."""
     sizes = (layout.tensor_parallel, layout.data_parallel)

@@ -57,6 +57,10 @@ VLLM_GRAPHS_BYTES = 5 * GIB // 2
 VLLM_CONTEXT_BYTES = GIB
 """Context and communication buffers of one rank."""
 
+VLLM_WORKER_BYTES = 4 * GIB
+"""Host memory of one worker process: libraries, the device driver's share, pinned buffers. No figure is published; a
+choice of this project."""
+
 INDEXER_LOGIT_BYTES = 2
 """V4.1: one logit of batched tokens times context (32 GiB at 16,384 by 2^20)."""
 

@@ -10,7 +10,7 @@ from v4deploy.planning.attention import LLAMA_CPP_BLOCK_BYTES, shares_kv_stream
 from v4deploy.planning.case import Case
 from v4deploy.planning.compute_buffers import compute_buffer
 from v4deploy.planning.engine_versions import is_too_old, minimum_version
-from v4deploy.planning.layouts import fewest_recipe_devices, rank_layouts
+from v4deploy.planning.layouts import fewest_recipe_devices, rank_layouts, why_unplanned
 from v4deploy.planning.weights import checkpoint_parts
 from v4deploy.planning.weights_gguf import gguf_parts
 
@@ -39,10 +39,10 @@ def find_obstacle(
         or _engine_cannot_load(checkpoint, case)
         or _wrong_device(checkpoint, devices)
         or _unsupported(checkpoint, case, devices)
+        or _no_layout(case, devices)
         or _too_old(checkpoint, case, devices)
         or _kv_cache_type(case, kv_cache_type)
         or _size_unknown(checkpoint, case)
-        or _no_layout(case, devices)
     )
 
 
@@ -177,7 +177,13 @@ def _no_layout(case: Case, devices: tuple[Device, ...]) -> Finding | None:
             "needs-more-devices",
             f"the smallest documented layout takes {fewest} devices, and here are {len(devices)}",
         )
-    return _obstacle("no-layout", f"no layout of {case.model.name} on {_where(devices)} is documented")
+    known = why_unplanned(devices, case)
+    return _obstacle(
+        "no-layout",
+        f"no layout of {case.model.name} on one server with {_where(devices)} is documented",
+        why=None if known is None else known.why,
+        evidence=() if known is None else (Evidence(source=known.source),),
+    )
 
 
 def _where(devices: tuple[Device, ...]) -> str:

@@ -8,6 +8,7 @@ from v4deploy.domain.plan import FootprintRow, Layout, PoolUse
 from v4deploy.domain.units import GIB
 from v4deploy.planning import margins
 from v4deploy.planning.case import Case
+from v4deploy.planning.recipes import UTILISATION_PERCENT
 
 _UNIFIED_MARGIN_BYTES = GIB
 
@@ -22,11 +23,14 @@ def pool_uses(rows: tuple[FootprintRow, ...], layout: Layout, case: Case) -> tup
 
 def device_budget(pool: Pool, layout_devices: int, case: Case) -> int | None:
     """What a device's pool may give to a layout over that many devices. None where its size is not known."""
+    is_vllm = case.profile.memory_model is MemoryModel.VLLM
     if pool.kind in {PoolKind.UNIFIED, PoolKind.CARVE_OUT_GTT}:
-        return _unified_budget(pool, case)
-    if case.profile.memory_model is MemoryModel.VLLM:
-        return _utilised(pool, case)
-    return _less(_available(pool).size_bytes, _llama_cpp_margin(layout_devices))
+        budget = _unified_budget(pool)
+    elif is_vllm:
+        budget = _available(pool).size_bytes
+    else:
+        return _less(_available(pool).size_bytes, _llama_cpp_margin(layout_devices))
+    return _in_percent(budget, pool, case) if is_vllm else budget
 
 
 def host_budget(pool: Pool) -> int | None:
@@ -53,12 +57,15 @@ def _pool_use(pool_id: str, needed: int, layout: Layout, case: Case) -> PoolUse:
 
 
 def _available(pool: Pool) -> Amount:
-    """The smallest of what is built in, allowed and free; unknown only where all three are."""
-    known = [amount for amount in (pool.free, pool.ceiling, pool.total) if amount.size_bytes is not None]
+    """The smallest of what is built in, allowed and free; unknown only where all three are.
+
+    Of equal ones the limit is named, since it is the one that may be assumed.
+    """
+    known = [amount for amount in (pool.ceiling, pool.total, pool.free) if amount.size_bytes is not None]
     return min(known, key=lambda amount: amount.size_bytes or 0, default=pool.total)
 
 
-def _unified_budget(pool: Pool, case: Case) -> int | None:
+def _unified_budget(pool: Pool) -> int | None:
     """The device's limit less a margin, and never so much that nothing is left for the system and the process."""
     available = _available(pool).size_bytes
     if available is None:
@@ -67,18 +74,25 @@ def _unified_budget(pool: Pool, case: Case) -> int | None:
     ceiling = total if pool.ceiling.size_bytes is None else min(total, pool.ceiling.size_bytes)
     # What lies above the device's limit is no use to it, but it holds the system and the server process.
     with_outside = available + total - ceiling - margins.unified_reserve_bytes(total)
-    budget = min(available - _UNIFIED_MARGIN_BYTES, with_outside)
-    if case.profile.memory_model is MemoryModel.VLLM:
-        budget = min(budget, total * margins.VLLM_UTILISATION_PERCENT[case.profile.id] // 100)
-    return max(0, budget)
+    return max(0, min(available - _UNIFIED_MARGIN_BYTES, with_outside))
 
 
-def _utilised(pool: Pool, case: Case) -> int | None:
-    """The vLLM family takes a share of what is built in, and does not start where less than that is free."""
-    total, available = pool.total.size_bytes, _available(pool).size_bytes
-    if total is None or available is None:
+def _in_percent(budget: int | None, pool: Pool, case: Case) -> int | None:
+    """The vLLM family takes a share of what is built in, and does not start where less than that is free.
+
+    The share is written into launch files in whole percent, so the budget is cut down to that.
+    """
+    total = pool.total.size_bytes
+    if budget is None or not total:
         return None
-    return min(total * margins.VLLM_UTILISATION_PERCENT[case.profile.id] // 100, available)
+    return total * min(budget * 100 // total, _most_percent(pool, case)) // 100
+
+
+def _most_percent(pool: Pool, case: Case) -> int:
+    engine = case.profile.id
+    architectures = {device.arch for device in case.host.devices if device.pool_id == pool.id}
+    by_recipe = [share for (of, arch), share in UTILISATION_PERCENT.items() if of is engine and arch in architectures]
+    return min([margins.VLLM_UTILISATION_PERCENT[engine], *by_recipe])
 
 
 def _llama_cpp_margin(layout_devices: int) -> int:

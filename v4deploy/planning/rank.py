@@ -8,18 +8,23 @@ from v4deploy.domain.engine import EngineId
 from v4deploy.domain.model import Checkpoint, Model
 from v4deploy.domain.plan import Layout, Rejected, Verdict
 from v4deploy.planning import margins
-from v4deploy.planning.weigh import EXPECTED_ONLY_ID
+from v4deploy.planning.notes import EXPECTED_ONLY_ID
 from v4deploy.planning.weights import native_parts
 
 _ENGINE_ORDER = {EngineId.VLLM: 0, EngineId.MINDIE: 0, EngineId.LLAMA_CPP: 1, EngineId.OLLAMA: 2}
 """Where the whole model lies on devices that they support, vLLM and vLLM-Ascend serve it faster than llama.cpp."""
 
+NEAR_NATIVE_BITS = 8
+"""Experts re-quantised to so many bits from the original's four lose next to nothing."""
+
 _REASONS = (
+    "everything is computed by the CPU",
     "its context is short",
-    "its experts are not known to be the original ones",
+    "its experts are not known to be near the original ones",
     "part of it is computed by the CPU",
     "no published run on this device",
     "another engine is faster here",
+    "its experts are not the original ones",
     "its quant has fewer bits",
     "its weights are smaller, so further from the original",
     "no measured quality",
@@ -28,15 +33,20 @@ _REASONS = (
 
 
 def preference(verdict: Verdict, model: Model) -> tuple[int | str, ...]:
-    """The smaller, the better; one entry for each of the reasons above."""
+    """The smaller, the better; one entry for each of the reasons above.
+
+    Devices come first: neither context nor quality may hand over to the CPU what they can hold, or more host memory
+    would make a plan many times slower.
+    """
     candidate, checkpoint = verdict.candidate, verdict.candidate.checkpoint
-    placement = 1 if candidate.layout.host_expert_layers else 0 if candidate.layout.device_indices else 2
     return (
+        0 if candidate.layout.device_indices else 1,
         0 if candidate.context_tokens >= margins.USEFUL_CONTEXT_TOKENS else 1,
-        0 if keeps_native_experts(checkpoint, model) else 1,
-        placement,
+        0 if is_near_native(checkpoint, model) else 1,
+        1 if candidate.layout.host_expert_layers else 0,
         1 if any(finding.id == EXPECTED_ONLY_ID for finding in verdict.reasons) else 0,
         _ENGINE_ORDER[candidate.engine],
+        0 if keeps_native_experts(checkpoint, model) else 1,
         -named_bits(checkpoint.quant),
         -(checkpoint.size_bytes or 0),
         0 if checkpoint.official or checkpoint.quality else 1,
@@ -51,6 +61,11 @@ def named_bits(quant: str) -> int:
     """
     match = re.search(r"(?:q|w|fp|int)(\d+)", quant.lower())
     return int(match[1]) if match else 0
+
+
+def is_near_native(checkpoint: Checkpoint, model: Model) -> bool:
+    """Whether nobody has to weigh this checkpoint's quality against speed: the original experts, or eight bits."""
+    return keeps_native_experts(checkpoint, model) or named_bits(checkpoint.quant) >= NEAR_NATIVE_BITS
 
 
 def keeps_native_experts(checkpoint: Checkpoint, model: Model) -> bool:

@@ -14,6 +14,7 @@ class RecipeLayout:
     Attributes:
         batch_tokens: its `max-num-batched-tokens`.
         max_context_tokens: the longest context that it documents.
+        documented: what the documents show instead, where this layout follows from it; None where they show this one.
     """
 
     arch: str
@@ -22,6 +23,7 @@ class RecipeLayout:
     data_parallel: int
     batch_tokens: int
     max_context_tokens: int
+    documented: str | None = None
     source: str = "vllm-project/vllm-ascend docs/source/tutorials/models, 2026-08"
 
     @property
@@ -53,6 +55,7 @@ RECIPE_LAYOUTS = (
         data_parallel=8,
         batch_tokens=4096,
         max_context_tokens=1_048_576,
+        documented="the recipe takes four of a server's eight (DP4 with expert parallelism)",
     ),
     RecipeLayout(
         arch="ascend-950",
@@ -62,45 +65,33 @@ RECIPE_LAYOUTS = (
         batch_tokens=4096,
         max_context_tokens=1_048_576,
     ),
-    RecipeLayout(
-        arch="ascend-a2",
-        model="v4-pro",
-        tensor_parallel=8,
-        data_parallel=4,
-        batch_tokens=4096,
-        max_context_tokens=135_000,
-    ),
-    RecipeLayout(
-        arch="ascend-a3",
-        model="v4-pro",
-        tensor_parallel=16,
-        data_parallel=2,
-        batch_tokens=4096,
-        max_context_tokens=135_000,
-    ),
-    RecipeLayout(
-        arch="ascend-950",
-        model="v4-pro",
-        tensor_parallel=8,
-        data_parallel=2,
-        batch_tokens=8192,
-        max_context_tokens=200_000,
-    ),
-    RecipeLayout(
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unplanned:
+    """A model that is documented on these devices, but in no way that a plan for one server can hold."""
+
+    arch: str
+    model: str
+    why: str
+    source: str = "vllm-project/vllm-ascend docs/source/tutorials/models, 2026-08"
+
+
+UNPLANNED = (
+    Unplanned(arch="ascend-a2", model="v4-pro", why="it is documented for four servers, and a plan is for one"),
+    Unplanned(arch="ascend-a3", model="v4-pro", why="it is documented for two servers, and a plan is for one"),
+    Unplanned(arch="ascend-950", model="v4-pro", why="it is documented for two servers, and a plan is for one"),
+    Unplanned(
         arch="ascend-a2",
         model="v4.1-flash",
-        tensor_parallel=8,
-        data_parallel=4,
-        batch_tokens=4096,
-        max_context_tokens=1_048_576,
+        why="it is documented for four servers and for development versions with an image of their own",
     ),
-    RecipeLayout(
+    Unplanned(
         arch="ascend-a3",
         model="v4.1-flash",
-        tensor_parallel=8,
-        data_parallel=4,
-        batch_tokens=4096,
-        max_context_tokens=1_048_576,
+        why="it is documented for development versions with an image of their own; on two servers, or on one with the "
+        "Engram tables in host memory, for which no complete recipe is published",
     ),
 )
 
@@ -134,9 +125,12 @@ PLAIN_TENSOR_PARALLEL = frozenset(
         ("gfx950", "v4-flash"),
         ("gfx950", "v4-pro"),
         ("gfx950", "v4.1-flash"),
-        ("sm_100", "v4.1-flash"),
-        ("sm_103", "v4.1-flash"),
     }
 )
 """(architecture, model) whose recipe has no expert parallelism; elsewhere tensor with expert parallelism is the default
-(vllm-project/recipes at 8959cf6)."""
+(vllm-project/recipes at 8959cf6). The recipe of V4.1 on Blackwell has none either, but its kernels pad V4.1's experts
+there by a ninth over four devices and by a third over eight, which whole experts avoid."""
+
+UTILISATION_PERCENT = {(EngineId.VLLM, "gfx950"): 90}
+"""`gpu-memory-utilization` of (engine, architecture) where the recipe gives less than the engine's default
+(vllm-project/recipes, MI355X)."""

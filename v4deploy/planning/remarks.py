@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Evidence, Finding, Severity
-from v4deploy.domain.hardware import Host, Pool
+from v4deploy.domain.hardware import HOST_POOL_ID, Host, Pool
 from v4deploy.domain.model import Release, Status
 from v4deploy.domain.plan import Basis, Candidate, FootprintRow, Request, Verdict
 from v4deploy.domain.units import GIB, format_gib
-from v4deploy.planning import margins, recipes
+from v4deploy.planning import margins, recipes, trades
+from v4deploy.planning.pools import host_budget
 
 _TAKEN_BYTES = 2 * GIB
 """Less than this in use on a device is a driver's and a display's ordinary share."""
 
 
-def of_plan(chosen: Verdict, request: Request, release: Release, host: Host) -> tuple[Finding, ...]:
-    """Findings of a plan, the graver first."""
+_ABOUT_POOLS = frozenset({"accelerator.ceiling-assumed", "accelerator.memory-nominal", "host.memory-not-given"})
+"""Findings about a host whose first evidence is the source of an amount of memory."""
+
+
+def of_plan(
+    chosen: Verdict, others: tuple[Verdict, ...], request: Request, release: Release, host: Host
+) -> tuple[Finding, ...]:
+    """Findings of a plan, the graver first. `others` fit too, the best first."""
     candidate = chosen.candidate
     findings = (
         *_old_release(release),
         *_beyond_recipe(candidate, host),
         *_slow_parts(candidate),
         *_memory_in_use(candidate, host),
+        *_about_used_pools(chosen, host),
+        *_host_not_counted(candidate, host),
         *chosen.reasons,
+        *trades.of_choice(chosen, others),
         *_short_context(candidate, request),
         *_assumptions(chosen.footprint),
     )
@@ -98,12 +109,38 @@ def _memory_in_use(candidate: Candidate, host: Host) -> tuple[Finding, ...]:
                     severity=Severity.WARN,
                     summary=f"{format_gib(taken)} of {device.name} ({device.index}) are taken by other processes",
                     evidence=(Evidence(source=pool.free.source, value=str(pool.free.size_bytes)),),
-                    why="the plan uses only what is free now; vLLM does not start where less is free than its share of "
-                    "all memory (`gpu-memory-utilization`)",
+                    why="the plan uses only what is free now, and launch files for vLLM ask for no larger share "
+                    "(`gpu-memory-utilization`); with more taken than now it does not start",
                     fix="end what holds the memory, and plan again",
                 )
             )
     return tuple(findings)
+
+
+def _about_used_pools(chosen: Verdict, host: Host) -> tuple[Finding, ...]:
+    """What the host says of the memory that the plan rests on. Every engine has processes in host memory."""
+    used = {HOST_POOL_ID, *(use.pool_id for use in chosen.pools)}
+    sources = {
+        amount.source for pool in host.pools if pool.id in used for amount in (pool.total, pool.ceiling, pool.free)
+    }
+    return tuple(
+        finding
+        for finding in host.findings
+        if finding.id in _ABOUT_POOLS and finding.evidence and finding.evidence[0].source in sources
+    )
+
+
+def _host_not_counted(candidate: Candidate, host: Host) -> tuple[Finding, ...]:
+    if candidate.engine not in {EngineId.VLLM, EngineId.MINDIE} or host_budget(host.memory) is not None:
+        return ()
+    return (
+        Finding(
+            id="plan.host-memory-not-counted",
+            severity=Severity.INFO,
+            summary="the engine's processes take host memory too, and whether there is enough is not known",
+            evidence=(Evidence(source=host.memory.total.source),),
+        ),
+    )
 
 
 def _taken_bytes(pool: Pool) -> int | None:

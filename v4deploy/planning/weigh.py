@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
-from v4deploy.domain.engine import EngineId, MemoryModel, SupportLevel
+from v4deploy.domain.engine import EngineId, MemoryModel
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import HOST_POOL_ID, ComputeApi, Device
 from v4deploy.domain.model import Checkpoint
@@ -14,10 +15,9 @@ from v4deploy.domain.units import format_gib
 from v4deploy.planning import footprint_llama_cpp, footprint_vllm, layouts, margins, recipes
 from v4deploy.planning.attention import shares_kv_stream
 from v4deploy.planning.case import Case
-from v4deploy.planning.obstacles import DEFAULT_KV_CACHE_TYPE, find_obstacle, support_row
+from v4deploy.planning.notes import fit_notes
+from v4deploy.planning.obstacles import DEFAULT_KV_CACHE_TYPE, find_obstacle
 from v4deploy.planning.pools import pool_uses
-
-EXPECTED_ONLY_ID = "plan.support-expected"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ def _first_fit(trial: Trial, context_tokens: int) -> Verdict:
     for candidate in _candidates(trial, context_tokens):
         verdict = judge(candidate, trial.case)
         if verdict.fits:
-            return replace(verdict, reasons=_support_notes(trial))
+            return replace(verdict, reasons=fit_notes(candidate, trial.case, trial.devices))
         if nearest is None or _shortfall(verdict) < _shortfall(nearest):
             nearest = verdict
     assert nearest is not None
@@ -135,15 +135,21 @@ def _with_layout(base: Candidate, case: Case, devices: tuple[Device, ...], batch
 
 def _rank_candidates(base: Candidate, trial: Trial) -> Iterator[Candidate]:
     case = trial.case
-    for layout in layouts.rank_layouts(trial.devices, case, concurrency=base.concurrency):
-        batches = _batches(layout, trial)
-        drafts = (True, False) if _may_draft(trial) else (False,)
-        choices = [(batch, use_draft) for use_draft in drafts for batch in batches]
-        if base.concurrency >= margins.MANY_SEQUENCES:
-            # Drafting helps few sequences most, a large batch helps many (+51 % at 32, FujitsuPolycom/sparkring).
-            choices.sort(key=lambda choice: -choice[0])
-        for batch, use_draft in choices:
-            yield replace(base, layout=layout, batch_tokens=batch, use_draft=use_draft)
+    # Host memory first, as the engine does: the tables are read a few kilobytes a token, and devices have other uses.
+    tables = (False, True) if case.model.architecture.engram else (False,)
+    for layout, on_devices in product(layouts.rank_layouts(trial.devices, case, concurrency=base.concurrency), tables):
+        for batch, use_draft in _batch_choices(layout, trial):
+            yield replace(base, layout=layout, batch_tokens=batch, use_draft=use_draft, engram_on_devices=on_devices)
+
+
+def _batch_choices(layout: Layout, trial: Trial) -> list[tuple[int, bool]]:
+    """Batched tokens and drafting, the preferred pair first."""
+    drafts = (True, False) if _may_draft(trial) else (False,)
+    choices = [(batch, use_draft) for use_draft in drafts for batch in _batches(layout, trial)]
+    if trial.request.concurrency >= margins.MANY_SEQUENCES:
+        # Drafting helps few sequences most, a large batch helps many (+51 % at 32, FujitsuPolycom/sparkring).
+        choices.sort(key=lambda choice: -choice[0])
+    return choices
 
 
 def _batches(layout: Layout, trial: Trial) -> tuple[int, ...]:
@@ -174,21 +180,6 @@ def _unplaced(trial: Trial) -> Candidate:
         concurrency=request.concurrency,
         kv_cache_type=request.kv_cache_type or DEFAULT_KV_CACHE_TYPE[engine],
         batch_tokens=margins.LLAMA_CPP_MICRO_BATCHES_TOKENS[0],
-    )
-
-
-def _support_notes(trial: Trial) -> tuple[Finding, ...]:
-    row = support_row(trial.checkpoint, trial.case, trial.devices)
-    if row is None or row.level is not SupportLevel.EXPECTED:
-        return ()
-    return (
-        Finding(
-            id=EXPECTED_ONLY_ID,
-            severity=Severity.WARN,
-            summary=f"{trial.case.profile.name} should run this here, but no published run says that it did",
-            evidence=(Evidence(source=row.source),),
-            why=row.reason,
-        ),
     )
 
 

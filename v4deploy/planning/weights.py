@@ -11,8 +11,14 @@ from v4deploy.planning.attention import CSA_RATIO, HCA_RATIO, attention_kinds
 EXPERT_WIDTH_MULTIPLE = 128
 """Under tensor parallelism the MXFP4 kernels pad each rank's share of the expert width up to this (vLLM 0.32)."""
 
+LARGEST_EXPERT_WIDTH_MULTIPLE = 256
+"""What some of vLLM's ROCm kernels pad to; which ones a start will choose is not known before it."""
+
 ESTIMATED_EXPERT_BYTES_PER_WEIGHT = {"w8a8": 1.0, "w4a8": 0.5}
 """For re-quants whose publisher gives no size: what the name says about the routed experts."""
+
+UNCERTAIN_CONFIDENCE = frozenset({"C", "D"})
+"""Derived, or only known to exist."""
 
 _BF16, _FP32, _INT64 = 2, 4, 8
 _FP4_SCALE_GROUP = 32
@@ -104,7 +110,7 @@ def checkpoint_parts(checkpoint: Checkpoint, architecture: Architecture, draft: 
     all_experts = native.experts + native.draft_experts
     if checkpoint.size_bytes is not None:
         experts = checkpoint.size_bytes - (native.total_bytes - all_experts)
-        basis, note = Basis.FILE_SIZES, "file sizes, divided by the shapes in config.json"
+        basis, note = _division_basis(checkpoint)
     else:
         bytes_per_weight = ESTIMATED_EXPERT_BYTES_PER_WEIGHT.get(checkpoint.quant.lower())
         if bytes_per_weight is None:
@@ -121,11 +127,34 @@ def checkpoint_parts(checkpoint: Checkpoint, architecture: Architecture, draft: 
     return CheckpointParts(parts=replace(native, experts=main, draft_experts=experts - main), basis=basis, note=note)
 
 
-def rank_bytes(parts: WeightParts, architecture: Architecture, layout: Layout, *, with_draft: bool) -> int:
+def uncertain_size(checkpoint: Checkpoint) -> str | None:
+    """Why the size in the catalogue is not that of files which somebody listed; None where it is."""
+    if checkpoint.source.confidence not in UNCERTAIN_CONFIDENCE:
+        return None
+    return f"the size of {checkpoint.repo} is derived, not read from its files"
+
+
+def _division_basis(checkpoint: Checkpoint) -> tuple[Basis, str]:
+    uncertain = uncertain_size(checkpoint)
+    if uncertain is not None:
+        return Basis.ASSUMED, uncertain
+    if checkpoint.quant != "native":
+        return Basis.ASSUMED, "file sizes; what is not routed experts is assumed to be as in the native files"
+    return Basis.FILE_SIZES, "file sizes, divided by the shapes in config.json"
+
+
+def rank_bytes(
+    parts: WeightParts,
+    architecture: Architecture,
+    layout: Layout,
+    *,
+    with_draft: bool,
+    width_multiple: int = EXPERT_WIDTH_MULTIPLE,
+) -> int:
     """Weights on one rank, without Engram tables.
 
-    Experts are divided over all ranks: whole ones with expert parallelism, else slices of their width, padded. Under
-    data parallel attention every rank group holds all that is not an expert.
+    Experts are divided over all ranks: whole ones with expert parallelism, else slices of their width, padded to
+    `width_multiple`. Under data parallel attention every rank group holds all that is not an expert.
     """
     tensor, ranks = layout.tensor_parallel, layout.tensor_parallel * layout.data_parallel
     experts, sharded, replicated = parts.experts, parts.sharded, parts.replicated
@@ -136,14 +165,14 @@ def rank_bytes(parts: WeightParts, architecture: Architecture, layout: Layout, *
     if layout.expert_parallel or ranks == 1:
         share = -(-experts // ranks)
     else:
-        share = experts * padded_expert_width(architecture, tensor) // architecture.expert_width
+        share = experts * padded_expert_width(architecture, tensor, width_multiple) // architecture.expert_width
     return share + -(-sharded // tensor) + replicated
 
 
-def padded_expert_width(architecture: Architecture, tensor_parallel: int) -> int:
+def padded_expert_width(architecture: Architecture, tensor_parallel: int, multiple: int = EXPERT_WIDTH_MULTIPLE) -> int:
     """The expert width that a rank really holds under tensor parallelism without expert parallelism."""
     width = -(-architecture.expert_width // tensor_parallel)
-    return width if tensor_parallel == 1 else -(-width // EXPERT_WIDTH_MULTIPLE) * EXPERT_WIDTH_MULTIPLE
+    return width if tensor_parallel == 1 else -(-width // multiple) * multiple
 
 
 def _layer_parts(architecture: Architecture, kind: AttentionKind) -> tuple[int, int]:

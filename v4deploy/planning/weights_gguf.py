@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from v4deploy.domain.model import Architecture, AttentionKind, Checkpoint
 from v4deploy.domain.plan import Basis
 from v4deploy.planning.attention import CSA_RATIO, HCA_RATIO, attention_kinds
-from v4deploy.planning.weights import expert_bytes
+from v4deploy.planning.weights import expert_bytes, uncertain_size
 
 _Q8_0_BYTES_PER_32 = 34
 _BF16_BYTES_PER_32 = 64
@@ -23,7 +23,8 @@ class GgufParts:
         output_bytes: the output head, which goes with the last device.
         layers_dense_bytes: all layers without routed experts.
         experts_bytes: all routed experts; one layer's part is the unit of offload.
-        basis: of the division; the sum is the file sizes.
+        basis, note: of the division.
+        size_basis, size_note: of the sum.
     """
 
     embedding_bytes: int
@@ -33,6 +34,8 @@ class GgufParts:
     layers: int
     basis: Basis
     note: str
+    size_basis: Basis
+    size_note: str | None
 
     @property
     def total_bytes(self) -> int:
@@ -64,6 +67,9 @@ def gguf_parts(checkpoint: Checkpoint, architecture: Architecture) -> GgufParts 
         note = "file sizes, with the dense part assumed as Q8_0; the file's header would tell"
     if dense >= total:
         return None
+    uncertain = uncertain_size(checkpoint)
+    if uncertain is not None:
+        basis, note = Basis.ASSUMED, f"{uncertain}; {note}"
     # Embedding and output head are quantised like the rest of the dense part.
     end = dense * (_embedding_weights(architecture) * _Q8_0_BYTES_PER_32 // 32) // dense_bytes(architecture)
     return GgufParts(
@@ -74,6 +80,8 @@ def gguf_parts(checkpoint: Checkpoint, architecture: Architecture) -> GgufParts 
         layers=architecture.layers,
         basis=basis,
         note=note,
+        size_basis=Basis.FILE_SIZES if uncertain is None else Basis.ASSUMED,
+        size_note=uncertain,
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support_cli import V4Deploy
 from v4deploy.domain.errors import ExitCode
 
 SMALL = "cpu 16GB"
+RECORDINGS = Path(__file__).parents[1] / "recordings"
 
 
 def test_a_large_server_gets_the_native_pro(v4deploy: V4Deploy) -> None:
@@ -84,3 +87,23 @@ def test_usage_errors_are_json_too(v4deploy: V4Deploy) -> None:
 def test_the_same_hardware_gives_the_same_plan(v4deploy: V4Deploy) -> None:
     arguments = ("plan", "v4-flash", "--hardware", "2x rtx-4090 + 192GB", "--json")
     assert v4deploy(*arguments).stdout == v4deploy(*arguments).stdout
+
+
+def test_a_hub_id_narrows_the_plan_to_its_repository(v4deploy: V4Deploy) -> None:
+    repository = "unsloth/DeepSeek-V4-Flash-0731-GGUF"
+    chosen = v4deploy("plan", repository, "--hardware", "8x h200 + 1TB", "--json").document["data"]["chosen"]
+    assert (chosen["checkpoint"]["repo"], chosen["engine"]) == (repository, "llama.cpp")
+
+
+@pytest.mark.parametrize("machine", ["hgx-h200-x8-fabric-in-progress", "driver-upgraded-without-reboot"])
+def test_devices_that_are_broken_are_not_passed_over_in_silence(v4deploy: V4Deploy, machine: str) -> None:
+    ran = v4deploy("plan", "--system", str(RECORDINGS / machine), "--json")
+    findings = {finding["id"]: finding for finding in ran.document["findings"]}
+    assert findings["plan.devices-not-usable"]["fix"]
+    assert "not usable" in v4deploy("plan", "--system", str(RECORDINGS / machine)).stdout
+
+
+def test_memory_that_is_merely_in_use_is_the_first_thing_to_free(v4deploy: V4Deploy) -> None:
+    document = v4deploy("plan", "--system", str(RECORDINGS / "mac-m3-max-128gb-host"), "--json").document
+    ids = [finding["id"] for finding in document["data"]["advice"]]
+    assert "plan.fits-with-freed-memory" in ids

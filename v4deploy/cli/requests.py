@@ -54,7 +54,8 @@ def make_request(
             hint=f"use `--context {most}` or less",
         )
     return Request(
-        model=found.id,
+        # A hub id narrows the plan to that repository.
+        model=model.strip() if "/" in model else found.id,
         release=release.id,
         quant=quant,
         engine=engine,

@@ -9,7 +9,7 @@ from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.hardware import HOST_POOL_ID, Amount, Device, Host, Pool
 from v4deploy.domain.plan import Plan, Request
-from v4deploy.domain.units import GIB
+from v4deploy.domain.units import GIB, format_gib
 from v4deploy.planning import layouts, margins
 from v4deploy.planning.choose import make_plan
 from v4deploy.planning.rank import layout_words
@@ -81,6 +81,10 @@ def _wishes(request: Request, host: Host) -> Iterator[tuple[Change, ...]]:
 
 
 def _machines(request: Request, host: Host) -> Iterator[tuple[Change, ...]]:
+    freed, taken_bytes = _freed(host)
+    if taken_bytes:
+        what = f"{format_gib(taken_bytes)} freed that other processes use now,"
+        yield (_machine("freed-memory", what, request, freed),)
     groups = layouts.device_groups(host)
     if len(groups) == 1 and not any(device.pool_id == HOST_POOL_ID for device in groups[0]):
         yield tuple(
@@ -148,6 +152,19 @@ def _with_devices(host: Host, group: tuple[Device, ...], count: int) -> Host:
     pools: list[Pool] = [replace(pool, id=device.pool_id) for device in added]
     devices = tuple(replace(device, index=index) for index, device in enumerate((*host.devices, *added)))
     return replace(host, devices=devices, pools=(*host.pools, *pools))
+
+
+def _freed(host: Host) -> tuple[Host, int]:
+    """The same machine with nothing else running on it, and the bytes that this frees."""
+    taken_bytes = 0
+    pools = []
+    for pool in host.pools:
+        ceiling, free = pool.ceiling.size_bytes, pool.free.size_bytes
+        if ceiling is not None and free is not None and free < ceiling:
+            taken_bytes += ceiling - free
+            pool = replace(pool, free=_supposed(ceiling))  # noqa: PLW2901
+        pools.append(pool)
+    return replace(host, pools=tuple(pools)), taken_bytes
 
 
 def _supposed(size_bytes: int) -> Amount:

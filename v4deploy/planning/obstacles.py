@@ -162,7 +162,7 @@ def _size_unknown(checkpoint: Checkpoint, case: Case) -> Finding | None:
         "size-unknown",
         f"the size of {checkpoint.quant} of {checkpoint.repo} is not known",
         why="no source gives it, and it is not guessed",
-        fix="run `v4deploy models --refresh`, or pull it by its hub id",
+        fix="give its `bytes` in a profile of your own, or choose another quant",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from v4deploy.domain.engine import EngineId
-from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.finding import CheckGroup, Evidence, Finding, Severity, group_of
 from v4deploy.domain.hardware import HOST_POOL_ID, Host, Pool
 from v4deploy.domain.model import Release, Status
 from v4deploy.domain.plan import Basis, Candidate, FootprintRow, Request, Verdict
@@ -27,6 +27,7 @@ def of_plan(
     findings = (
         *_old_release(release),
         *_beyond_recipe(candidate, host),
+        *_unusable_devices(host),
         *_slow_parts(candidate),
         *_memory_in_use(candidate, host),
         *_about_used_pools(chosen, host),
@@ -70,6 +71,29 @@ def _beyond_recipe(candidate: Candidate, host: Host) -> tuple[Finding, ...]:
         and limit.model == candidate.checkpoint.model
         and architectures == {limit.arch}
         and candidate.context_tokens > limit.max_context_tokens
+    )
+
+
+def _unusable_devices(host: Host) -> tuple[Finding, ...]:
+    """Present but broken is not absent: a plan without these devices has to say that they are there."""
+    names = [device.name for device in host.devices if not device.usable]
+    if not names:
+        return ()
+    broken = [
+        finding
+        for finding in host.findings
+        if finding.severity is Severity.FAIL and group_of(finding.id) is CheckGroup.ACCELERATOR
+    ]
+    count = f"{len(names)} devices are" if len(names) > 1 else "1 device is"
+    return (
+        Finding(
+            id="plan.devices-not-usable",
+            severity=Severity.WARN,
+            summary=f"{count} here and cannot be used: {', '.join(dict.fromkeys(names))}",
+            evidence=tuple(Evidence(source=finding.id, value=finding.summary) for finding in broken),
+            why="this plan was made without them",
+            fix=next((finding.fix for finding in broken if finding.fix), "see `v4deploy doctor`"),
+        ),
     )
 
 

@@ -19,17 +19,19 @@ import pytest
 import yaml
 
 from tests.support_cli import V4Deploy
+from v4deploy.commands.doctor import DoctorRequest
 from v4deploy.commands.result import Step, StepState
 from v4deploy.commands.up import UpRequest, prepare
-from v4deploy.commands.workspace import open_workspace
+from v4deploy.commands.workspace import Workspace, open_workspace
 from v4deploy.domain.engine import LaunchOptions
-from v4deploy.domain.errors import DownloadError, ExitCode
+from v4deploy.domain.errors import CheckFailedError, DownloadError, ExitCode
 from v4deploy.domain.plan import Request
 from v4deploy.shapes.hub_server import LoopbackHub
 from v4deploy.shapes.profile import tiny_profile
 from v4deploy.shapes.write import write_tiny
 
 REPOSITORY = "someone/Tiny-GGUF"
+Trouble = Callable[[pytest.MonkeyPatch, Path], tuple[str, ...]]
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +171,100 @@ def test_serve_without_weights_names_the_pull(v4deploy: V4Deploy) -> None:
     assert "v4deploy pull tiny-1" in ran.stderr
 
 
+@pytest.mark.usefixtures("overlay")
+def test_serve_looks_for_the_engine_before_the_weights(v4deploy: V4Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("v4deploy.serve.locate.wheel_version", lambda: None)
+    ran = v4deploy("serve", "tiny", "--context", "1024", "--port", str(free_port()))
+    assert ran.code == ExitCode.LAUNCH_FAILED
+    assert "there is no llama.cpp on this machine" in ran.stderr
+
+
+def no_engine(monkeypatch: pytest.MonkeyPatch, _: Path) -> tuple[str, ...]:
+    monkeypatch.setattr("v4deploy.serve.locate.wheel_version", lambda: None)
+    return ()
+
+
+def no_key(_: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, ...]:
+    return ("--api-key-file", str(tmp_path / "no-key"))
+
+
+def no_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, ...]:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    return ()
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("trouble", "code", "said"),
+    [
+        (no_engine, ExitCode.LAUNCH_FAILED, "pip install 'v4deploy[embedded]'"),
+        (no_key, ExitCode.USAGE, "no-key` cannot be read"),
+        (no_state, ExitCode.LAUNCH_FAILED, "XDG_STATE_HOME"),
+    ],
+)
+def test_up_finds_before_the_pull_that_it_could_not_start(  # noqa: PLR0913, PLR0917 - one argument a column
+    v4deploy: V4Deploy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Trouble, code: ExitCode, said: str
+) -> None:
+    options = trouble(monkeypatch, tmp_path)
+    ran = v4deploy("up", "tiny", "--context", "1024", "--port", str(free_port()), "--ignore-checks", *options)
+    assert ran.code == code
+    assert said in ran.stderr
+    assert not shards(tmp_path)
+
+
+@pytest.mark.usefixtures("hub")
+def test_up_on_a_taken_port_pulls_nothing(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        ran = v4deploy("up", "tiny", "--context", "1024", "--port", str(port), "--ignore-checks")
+    assert ran.code == ExitCode.LAUNCH_FAILED
+    assert f"port {port}" in ran.stderr
+    assert not shards(tmp_path)
+
+
+@pytest.mark.usefixtures("hub")
+def test_serve_without_a_place_for_its_log(v4deploy: V4Deploy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    v4deploy("pull", "tiny")
+    no_state(monkeypatch, tmp_path)
+    ran = v4deploy("serve", "tiny", "--context", "1024", "--port", str(free_port()))
+    assert ran.code == ExitCode.LAUNCH_FAILED
+    assert str(tmp_path / "file") in ran.stderr
+    assert "XDG_STATE_HOME" in ran.stderr
+
+
+@pytest.mark.usefixtures("overlay")
+def test_up_asks_doctor_about_its_own_model(v4deploy: V4Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def doctor(_: Workspace, request: DoctorRequest) -> None:
+        asked.append(request.model)
+        raise CheckFailedError("enough")
+
+    monkeypatch.setattr("v4deploy.commands.up.doctor", doctor)
+    assert v4deploy("up", "tiny").code == ExitCode.CHECK_FAILED
+    assert asked == ["tiny-1"]
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("hub")
+def test_a_stop_before_the_first_answer_says_so(v4deploy: V4Deploy) -> None:
+    v4deploy("pull", "tiny")
+    arguments = ["serve", "tiny", "--context", "1024", "--port", str(free_port())]
+    argv = [sys.executable, "-m", "v4deploy", *arguments]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("started llama.cpp" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        stdout, talk = process.communicate(timeout=30)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert "tiny-1 never answered" in stdout
+    assert "was served" not in stdout
+    assert "press Ctrl-C again to end it at once" in talk
+
+
 @pytest.mark.engine
 @pytest.mark.usefixtures("hub")
 def test_serve_on_a_taken_port(v4deploy: V4Deploy) -> None:
@@ -196,6 +292,7 @@ def test_a_truncated_shard_ends_with_6_and_the_cause(v4deploy: V4Deploy, tmp_pat
     assert ran.code == ExitCode.LAUNCH_FAILED
     assert "within the file bounds" in ran.stderr
     assert "hint:" in ran.stderr
+    assert ran.stderr.count("ended with exit code 1") == 1
 
 
 @pytest.mark.engine

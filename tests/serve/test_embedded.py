@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import shutil
@@ -116,6 +117,38 @@ def test_it_stops_politely(launch: Launch, tmp_path: Path) -> None:
 
     outcome = serve(launch(), log_path=tmp_path / "log", on_event=stop_when_ready, api_key=None, stop=stop)
     assert (outcome.exit.code, outcome.exit.forced) == (0, False)
+
+
+def test_it_stops_at_once_in_the_middle_of_an_answer(launch: Launch, tmp_path: Path) -> None:
+    spec = replace(launch("--ctx-size", "60000", "--parallel", "1"), stop_timeout_seconds=20)
+    stop = threading.Event()
+
+    def ask_for_much(event: ServeEvent) -> None:
+        if event.state is State.READY:
+            threading.Thread(target=_long_request, args=(spec.port,), daemon=True).start()
+            threading.Thread(target=_set_when_busy, args=(spec.port, stop), daemon=True).start()
+
+    outcome = serve(spec, log_path=tmp_path / "log", on_event=ask_for_much, api_key=None, stop=stop)
+    assert (outcome.exit.code, outcome.exit.forced) == (0, False)
+
+
+def _long_request(port: int) -> None:
+    """Ask for more than is generated in a minute, in one piece, and wait for it until the engine is gone."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    request = {"prompt": "hi", "max_tokens": 59_000, "ignore_eos": True}
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("POST", "/v1/completions", json.dumps(request), {"Content-Type": "application/json"})
+        connection.getresponse().read()
+    connection.close()
+
+
+def _set_when_busy(port: int, busy: threading.Event) -> None:
+    while not busy.is_set():
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", "/slots")
+        if any(slot["is_processing"] for slot in json.load(connection.getresponse())):
+            busy.set()
+        connection.close()
 
 
 def _break(shards: tuple[Path, ...], directory: Path, fault: str) -> Path:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -228,10 +229,20 @@ def test_a_program_that_may_not_be_executed(fake: Fake, log: Path, tmp_path: Pat
         _serve(replace(fake(), argv=(str(text),)), Story(), log)
 
 
+def test_a_program_for_another_system(fake: Fake, log: Path, tmp_path: Path) -> None:
+    program = tmp_path / "llama-server"
+    program.write_bytes(b"\x00 no program of this system")
+    program.chmod(0o755)
+    with pytest.raises(LaunchError, match=r"llama-server` cannot be started: Exec format error"):
+        _serve(replace(fake(), argv=(str(program),)), Story(), log)
+
+
 def test_a_log_that_cannot_be_written(fake: Fake, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(LaunchError, match="log cannot be written"):
+    with pytest.raises(LaunchError, match="log cannot be written") as caught:
         _serve(fake(), Story(), tmp_path / "file" / "engine.log")
+    assert str(tmp_path / "file") in caught.value.message
+    assert "XDG_STATE_HOME" in str(caught.value.hint)
 
 
 def test_the_log_of_the_run_before_is_kept(fake: Fake, log: Path) -> None:
@@ -268,6 +279,34 @@ def test_an_error_in_the_block_stops_the_engine(fake: Fake, log: Path) -> None:
     ):
         work(engine)
     assert not psutil.pid_exists(int(str(caught.value)))
+
+
+def test_a_signal_while_the_engine_is_being_ended_is_heard(fake: Fake, log: Path) -> None:
+    story = Story()
+    story.on[State.STOPPED] = lambda: signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), running_engine(fake(), log_path=log, on_event=story):
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no signal for a parent's death")
+def test_an_engine_ends_when_we_are_killed(fake: Fake, log: Path, tmp_path: Path) -> None:
+    with _driver(fake(), "serve", log, tmp_path) as driver:
+        _until(driver, "ready")
+        engines = psutil.Process(driver.pid).children()
+        driver.kill()
+    assert engines
+    deadline = time.monotonic() + 10
+    while any(_lives(engine) for engine in engines):
+        assert time.monotonic() < deadline, "the engine outlived us"
+        time.sleep(0.02)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it runs: in a container its new parent may never take its exit status."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 _DRIVER = """

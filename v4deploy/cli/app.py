@@ -272,13 +272,18 @@ def serve(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Start the engine, and stop it with Ctrl-C. Ready means that a completion came back."""
+    """Start llama.cpp, and stop it with Ctrl-C. Ready means that a completion came back.
+
+    It is `llama-server` on PATH, else the wheel of the extra `embedded`; for other engines: `render`.
+    """
     from v4deploy.cli.requests import Wish, planned
     from v4deploy.cli.views.work import view_serve
-    from v4deploy.commands.serve import ServeRequest
+    from v4deploy.commands.serve import ServeRequest, check_options
     from v4deploy.commands.serve import serve as run
     from v4deploy.commands.workspace import open_workspace
 
+    launch = _launch_options(host, port, api_key_file)
+    check_options(launch, timeout)
     workspace, output = open_workspace(os.environ), _output(json, quiet)
     wish = Wish(
         model=model,
@@ -290,7 +295,7 @@ def serve(
     )
     wanted = ServeRequest(
         plan=planned(workspace, wish, plan_file),
-        options=_launch_options(host, port, api_key_file),
+        options=launch,
         weights_dir=weights,
         timeout_seconds=timeout,
     )
@@ -315,7 +320,10 @@ def up(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """doctor, plan, pull, verify, render and serve in one."""
+    """doctor, plan, pull, verify, render and serve in one.
+
+    It starts llama.cpp, as `serve` does; for other engines: `pull` and `render`.
+    """
     from v4deploy.cli.requests import make_request
     from v4deploy.cli.views.work import view_up
     from v4deploy.commands.up import UpRequest
@@ -339,7 +347,7 @@ def up(
 @app.command()
 def demo(
     keep: Annotated[
-        Path | None, typer.Option("--keep", metavar="DIR", help="keep model, launch files and log there")
+        str | None, typer.Option("--keep", metavar="DIR", help="keep model, launch files and log there")
     ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -347,9 +355,14 @@ def demo(
     """The whole way with a tiny random-weight V4, on any machine."""
     from v4deploy.cli.views.work import view_demo
     from v4deploy.commands.demo import demo as run
+    from v4deploy.domain.errors import UsageError
 
+    if keep is not None and not keep.strip():
+        raise UsageError(
+            "`--keep` needs the name of a directory", hint="leave it out, and the demo removes what it made"
+        )
     output = _output(json, quiet)
-    return output.finish(run(os.environ, report=output.report, keep=keep), view_demo)
+    return output.finish(run(os.environ, report=output.report, keep=Path(keep) if keep else None), view_demo)
 
 
 def _launch_options(host: str, port: int | None, api_key_file: Path | None) -> LaunchOptions:

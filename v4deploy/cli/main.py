@@ -6,19 +6,26 @@ import os
 import sys
 from collections.abc import Sequence
 
-from v4deploy.domain.errors import ExitCode, UsageError, V4DeployError
+from v4deploy.domain.errors import ExitCode, InterruptedRunError, UsageError, V4DeployError
+from v4deploy.serve.signals import ignored, raised_as_interrupt
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code is returned for tests and given to the shell by the script."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        with raised_as_interrupt():
+            return _ended(arguments)
+    except KeyboardInterrupt:
+        with ignored():
+            return _fail(arguments, InterruptedRunError("interrupted"))
+
+
+def _ended(arguments: list[str]) -> int:
+    try:
         return _run(arguments)
     except V4DeployError as error:
         return _fail(arguments, error)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`| head`): point stdout elsewhere, or the interpreter complains while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -44,6 +51,9 @@ def _run(arguments: list[str]) -> int:
         command = f" {words[0]}" if words and "No such command" not in str(error) else ""
         shown = error.format_message() if hasattr(error, "format_message") else str(error)
         raise UsageError(shown, hint=f"see `v4deploy{command} --help`") from error
+    if outcome == ExitCode.INTERRUPTED and not isinstance(outcome, ExitCode):
+        # Typer makes a plain 130 of Ctrl-C; a command that was interrupted with something to say gives an ExitCode.
+        raise KeyboardInterrupt
     return int(outcome or 0)
 
 

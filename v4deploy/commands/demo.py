@@ -6,10 +6,11 @@ HTTP on loopback, and every step is the one that real weights take.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +21,13 @@ from v4deploy.commands.serve import free_port, prepare_launch
 from v4deploy.commands.up import UpRequest, prepare
 from v4deploy.commands.workspace import open_workspace
 from v4deploy.domain.engine import LaunchOptions
+from v4deploy.domain.errors import LaunchError, UsageError
 from v4deploy.domain.plan import Plan, Request
 from v4deploy.domain.units import format_gb
 from v4deploy.serve.health import Completion
 from v4deploy.serve.run import running_engine
+from v4deploy.serve.signals import held_back
+from v4deploy.serve.state import State
 from v4deploy.serve.supervisor import ServeEvent
 from v4deploy.shapes.hub_server import LoopbackHub
 from v4deploy.shapes.profile import tiny_profile
@@ -35,6 +39,8 @@ RELEASE = "v4-tiny-random"
 REPOSITORY = f"v4deploy/{TINY_NAME}-GGUF"
 SEED = 4
 CONTEXT_TOKENS = 2048
+# The demo leaves 17 MB behind with `--keep`; the rest is for what is there for a moment only.
+_ROOM = "name a directory on a disk with 50 MB free: `TMPDIR=DIR v4deploy demo`, or `v4deploy demo --keep DIR`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,21 +64,41 @@ def demo(environ: Mapping[str, str], *, report: Report, keep: Path | None = None
     Raises:
         V4DeployError: the first step that failed.
     """
-    base = keep.absolute() if keep else Path(tempfile.mkdtemp(prefix="v4deploy-demo-"))
-    base.mkdir(parents=True, exist_ok=True)
-    try:
+    with _kept(keep) if keep else _temporary() as base:
         return Result(kind="demo", data=_run(environ, base, report, kept=keep is not None))
+
+
+@contextlib.contextmanager
+def _kept(directory: Path) -> Iterator[Path]:
+    base = directory.absolute()
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"`{base}` cannot be made: {error.strerror or error}", hint="name another directory with `--keep`"
+        ) from error
+    yield base
+
+
+@contextlib.contextmanager
+def _temporary() -> Iterator[Path]:
+    try:
+        base = Path(tempfile.mkdtemp(prefix="v4deploy-demo-"))
+    except OSError as error:
+        where = error.filename or "a directory to work in"
+        raise LaunchError(f"the demo cannot make {where}: {error.strerror or error}", hint=_ROOM) from error
+    try:
+        yield base
     finally:
-        if keep is None:
+        with held_back():
             shutil.rmtree(base, ignore_errors=True)
 
 
 def _run(environ: Mapping[str, str], base: Path, report: Report, *, kept: bool) -> DemoReport:
     note = "a tiny model of the V4 architecture with RANDOM weights: what it says is noise, how it gets there is real"
     report(Step(name="demo", state=StepState.STARTED, message=note))
-    files = write_tiny(base / "published" / REPOSITORY / "tiny", seed=SEED)
+    files = _make_model(base)
     model_bytes = sum(path.stat().st_size for path in files)
-    _write_overlay(base, files)
     report(Step(name="demo", state=StepState.DONE, message=f"made {len(files)} shards, {format_gb(model_bytes)}"))
     with LoopbackHub(base / "published") as hub:
         report(Step(name="demo", state=StepState.DONE, message=f"published {REPOSITORY} at {hub.endpoint}"))
@@ -87,7 +113,6 @@ def _run(environ: Mapping[str, str], base: Path, report: Report, *, kept: bool) 
         prepared = prepare(workspace, request, report=report)
         launch = prepare_launch(workspace, prepared.serve)
         report(Step(name="serve", state=StepState.STARTED, message=f"starting {launch.spec.engine}"))
-        launch.log_path.parent.mkdir(parents=True, exist_ok=True)
         with running_engine(launch.spec, log_path=launch.log_path, on_event=_teller(report)) as engine:
             seconds = f"after {engine.ready_seconds:.1f} s"
             report(
@@ -104,6 +129,15 @@ def _run(environ: Mapping[str, str], base: Path, report: Report, *, kept: bool) 
             )
         report(Step(name="demo", state=StepState.DONE, message="stopped; nothing is left running"))
         return done
+
+
+def _make_model(base: Path) -> tuple[Path, ...]:
+    try:
+        files = write_tiny(base / "published" / REPOSITORY / "tiny", seed=SEED)
+        _write_overlay(base, files)
+    except OSError as error:
+        raise LaunchError(f"the demo cannot write in {base}: {error.strerror or error}", hint=_ROOM) from error
+    return files
 
 
 def _write_overlay(base: Path, files: tuple[Path, ...]) -> None:
@@ -133,6 +167,9 @@ def _demo_environ(environ: Mapping[str, str], base: Path, endpoint: str) -> Mapp
 
 def _teller(report: Report) -> Callable[[ServeEvent], None]:
     def tell(event: ServeEvent) -> None:
+        if event.state is State.FAILED:
+            # It is raised as well, and said once.
+            return
         report(Step(name="serve", state=StepState.NOTE, message=event.message))
 
     return tell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 from collections.abc import Mapping
@@ -10,17 +11,20 @@ from pathlib import Path
 
 from v4deploy.commands.render import check
 from v4deploy.commands.result import Report, Result, Step, StepState
-from v4deploy.commands.weights import locate_weights, require_weights
+from v4deploy.commands.weights import LocatedWeights, locate_weights, require_weights
 from v4deploy.commands.workspace import Workspace
-from v4deploy.domain.engine import EngineId, LaunchOptions, LaunchSpec
+from v4deploy.domain.engine import EngineId, EngineProfile, LaunchOptions, LaunchSpec
 from v4deploy.domain.errors import InterruptedRunError, LaunchError, UsageError
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import ComputeApi, HostOrigin
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import engine_module
+from v4deploy.engines.common import port_of, served_name
 from v4deploy.serve.health import Completion, Endpoint
 from v4deploy.serve.keys import read_api_keys
 from v4deploy.serve.locate import LocatedEngine, locate_llama_cpp
+from v4deploy.serve.ports import require_free_port
+from v4deploy.serve.process import require_log_directory
 from v4deploy.serve.run import ServeOutcome
 from v4deploy.serve.run import serve as run_engine
 from v4deploy.serve.state import State
@@ -28,6 +32,8 @@ from v4deploy.serve.supervisor import ServeEvent
 
 # What the embedded wheel is built for; everything else needs a llama-server of its own.
 _EMBEDDED_APIS = (ComputeApi.CPU, ComputeApi.METAL)
+# The longest start that can be asked for: beyond some 290 years the system's clocks give up.
+_MOST_TIMEOUT_SECONDS = 365 * 24 * 3600.0
 # What engines are told instead of a launch target's name when no file is written.
 TARGET = "serve"
 
@@ -69,29 +75,82 @@ class Launch:
     findings: tuple[Finding, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """What is known of a start before the weights have to be there."""
+
+    engine: LocatedEngine
+    profile: EngineProfile
+    weights: LocatedWeights
+    options: LaunchOptions
+    log_path: Path
+    api_key: str | None
+    findings: tuple[Finding, ...]
+
+
+def check_options(options: LaunchOptions, timeout_seconds: float | None) -> None:
+    """Refuse what no machine could grant, before anything is looked at.
+
+    Raises:
+        UsageError: an address that is empty or has blanks, or a timeout that is no time.
+    """
+    if not options.bind or any(character.isspace() for character in options.bind):
+        raise UsageError(f"`--host '{options.bind}'` is no address", hint="give one, or leave `--host` out: 127.0.0.1")
+    if timeout_seconds is None or 0 < timeout_seconds <= _MOST_TIMEOUT_SECONDS:
+        return
+    amount = "not a time" if math.isnan(timeout_seconds) or timeout_seconds <= 0 else "more than a year"
+    raise UsageError(
+        f"`--timeout {timeout_seconds:g}` is {amount}",
+        hint="give seconds above 0, or leave `--timeout` out: it is then computed from the size of the weights",
+    )
+
+
+def preflight(workspace: Workspace, request: ServeRequest) -> Preflight:
+    """Everything that would keep the engine from starting and can be seen without its weights.
+
+    Raises:
+        UsageError: serve does not start this engine, the options contradict the plan, or the key cannot be read.
+        LaunchError: the engine is missing, the port is taken, or the log cannot be written.
+    """
+    check_options(request.options, request.timeout_seconds)
+    engine = _locate(workspace, request.plan)
+    weights = locate_weights(workspace, request.plan, request.weights_dir)
+    plan, profile = weights.plan, workspace.catalogue.engine(request.plan.chosen.engine)
+    options = replace(
+        request.options,
+        weights_dir=str(weights.directory),
+        engine_version=request.options.engine_version or engine.build or _installed_version(workspace, plan),
+    )
+    key = read_api_keys(options.api_key_file)[0] if options.api_key_file else None
+    findings = check(plan, options, profile, TARGET)
+    port = port_of(options, profile)
+    require_free_port(options.bind, port)
+    log_path = state_directory(workspace.environ) / f"{served_name(plan, options).replace('/', '--')}-{port}.log"
+    require_log_directory(log_path)
+    return Preflight(
+        engine=engine,
+        profile=profile,
+        weights=weights,
+        options=options,
+        log_path=log_path,
+        api_key=key,
+        findings=findings,
+    )
+
+
 def prepare_launch(workspace: Workspace, request: ServeRequest) -> Launch:
     """From a plan to a process description, with all checks that can be made beforehand.
 
     Raises:
-        UsageError: serve does not start this engine, or the options contradict the plan.
-        LaunchError: weights or engine are missing.
+        UsageError: as `preflight`.
+        LaunchError: as `preflight`, or weights are missing.
     """
-    located = require_weights(locate_weights(workspace, request.plan, request.weights_dir))
-    plan = located.plan
-    engine = _locate(workspace, plan)
-    profile = workspace.catalogue.engine(plan.chosen.engine)
-    options = replace(
-        request.options,
-        weights_dir=str(located.directory),
-        engine_version=request.options.engine_version or engine.build or _installed_version(workspace, plan),
-    )
-    findings = check(plan, options, profile, TARGET)
-    spec = engine.launch(engine_module(profile.id).launch_spec(plan, options, profile))
+    ready = preflight(workspace, request)
+    plan = require_weights(ready.weights).plan
+    spec = ready.engine.launch(engine_module(ready.profile.id).launch_spec(plan, ready.options, ready.profile))
     if request.timeout_seconds is not None:
         spec = replace(spec, ready=replace(spec.ready, timeout_seconds=request.timeout_seconds))
-    key = read_api_keys(options.api_key_file)[0] if options.api_key_file else None
-    log_path = state_directory(workspace.environ) / f"{spec.served_name.replace('/', '--')}-{spec.port}.log"
-    return Launch(spec=spec, plan=plan, log_path=log_path, api_key=key, findings=findings)
+    return Launch(spec=spec, plan=plan, log_path=ready.log_path, api_key=ready.api_key, findings=ready.findings)
 
 
 def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Result[ServeReport]:
@@ -107,15 +166,17 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
         report(Step(name="serve", state=StepState.NOTE, message=f"{finding.severity}: {finding.summary}"))
 
     def tell(event: ServeEvent) -> None:
-        state = StepState.DONE if event.state is State.READY else StepState.NOTE
-        address = f"  {base_url}" if event.state is State.READY else ""
-        report(Step(name="serve", state=state, message=f"{event.message}{address}"))
+        if event.state is State.READY:
+            report(Step(name="serve", state=StepState.DONE, message=f"{event.message}  {base_url}"))
+        elif event.state is not State.FAILED:
+            # A failure is raised as well, and said once.
+            report(Step(name="serve", state=StepState.NOTE, message=event.message))
 
-    launch.log_path.parent.mkdir(parents=True, exist_ok=True)
     outcome = run_engine(
         launch.spec, log_path=launch.log_path, on_event=tell, api_key=launch.api_key, stop=threading.Event()
     )
-    ended = InterruptedRunError("stopped on request; the engine has ended") if outcome.interrupted else None
+    answered = "" if outcome.first_completion else " before it answered"
+    ended = InterruptedRunError(f"stopped on request{answered}; the engine has ended") if outcome.interrupted else None
     data = _report(launch, base_url, outcome)
     return Result(kind="serve", data=data, findings=launch.findings, error=ended)
 
@@ -148,9 +209,11 @@ def free_port() -> int:
 def _locate(workspace: Workspace, plan: Plan) -> LocatedEngine:
     chosen = plan.chosen
     if chosen.engine is not EngineId.LLAMA_CPP:
+        named = f"{plan.release.id} --quant {chosen.checkpoint.quant}"
         raise UsageError(
-            f"`serve` starts llama.cpp; this plan is for {chosen.engine}",
-            hint=f"write its launch files instead: `v4deploy render {plan.release.id} --engine {chosen.engine}`",
+            f"`serve` and `up` start llama.cpp; this plan is for {chosen.engine}",
+            hint=f"fetch the weights with `v4deploy pull {named}`, write what starts them with "
+            f"`v4deploy render {named} --engine {chosen.engine}`; or try `--engine llama.cpp`",
         )
     found = locate_llama_cpp(workspace.system.which("llama-server"))
     if found.embedded and chosen.compute_api not in _EMBEDDED_APIS:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from v4deploy.commands.doctor import DoctorReport, doctor
+from v4deploy.commands.doctor import DoctorReport, DoctorRequest, doctor
 from v4deploy.commands.plan import NoPlan
 from v4deploy.commands.plan import plan as make_plan
 from v4deploy.commands.pull import choice_of, pull
 from v4deploy.commands.render import RenderReport, RenderRequest, render
 from v4deploy.commands.result import Report, Result, Step, StepState
-from v4deploy.commands.serve import ServeRequest, serve
+from v4deploy.commands.serve import ServeRequest, check_options, preflight, serve
 from v4deploy.commands.verify import verify
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.engine import LaunchOptions
@@ -54,11 +54,16 @@ def prepare(workspace: Workspace, request: UpRequest, *, report: Report) -> Prep
     Raises:
         CheckFailedError: `doctor` found a failed check, and checks are not ignored.
         NothingFitsError: no plan.
+        LaunchError: the engine could not be started here; said before anything is fetched.
         DownloadError: pull or verify failed.
-        UsageError: the launch files cannot be written.
+        UsageError: as `preflight`, or the launch files cannot be written.
     """
+    check_options(request.options, request.timeout_seconds)
     checked = _doctor(workspace, request, report)
     plan = _plan(workspace, request, report)
+    start = ServeRequest(plan=plan, options=request.options, timeout_seconds=request.timeout_seconds)
+    # Before the pull: hours of download must not end in a port that was taken all along.
+    preflight(workspace, start)
     _step(report, "pull", f"{plan.chosen.checkpoint.repo}, {plan.chosen.checkpoint.quant}")
     done = pull(workspace, choice_of(plan), report=report).data.done
     assert done is not None, "a pull that is no dry run ends with its result"
@@ -69,13 +74,12 @@ def prepare(workspace: Workspace, request: UpRequest, *, report: Report) -> Prep
         raise verified.error
     _done(report, "verify", f"{verified.data.checked_files} files are what was published")
     rendered = _render(workspace, request, plan, report)
-    serve = ServeRequest(plan=plan, options=request.options, timeout_seconds=request.timeout_seconds)
-    return Prepared(doctor=checked, plan=plan, directory=done.directory, rendered=rendered, serve=serve)
+    return Prepared(doctor=checked, plan=plan, directory=done.directory, rendered=rendered, serve=start)
 
 
 def _doctor(workspace: Workspace, request: UpRequest, report: Report) -> DoctorReport:
     _step(report, "doctor", "looking at this machine")
-    result = doctor(workspace)
+    result = doctor(workspace, DoctorRequest(model=request.request.release or request.request.model))
     for finding in result.data.findings:
         if finding.severity in {Severity.FAIL, Severity.WARN}:
             report(Step(name="doctor", state=StepState.NOTE, message=f"{finding.severity}: {finding.summary}"))

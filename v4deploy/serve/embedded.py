@@ -6,6 +6,7 @@ A child process of its own, because an engine that aborts in C++ takes its proce
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 import threading
@@ -24,7 +25,11 @@ _WAKE_UP_SECONDS = 0.25
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until SIGINT or SIGTERM. Returns the exit code; 1 when the engine gives up, 2 for a wrong flag."""
+    """Serve until SIGINT or SIGTERM, or until the process that started it is gone; the process then ends with 0.
+
+    Returns the exit code where it could not serve: 1 when the engine gives up, 2 for a wrong flag.
+    """
+    parent = os.getppid()
     try:
         settings = parse_flags(arguments[1:] if arguments[:1] == ["--"] else arguments)
         engine = _engine()
@@ -39,14 +44,16 @@ def main(arguments: Sequence[str]) -> int:
     for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     try:
-        server = engine.Server(parameters)
+        _kept_alive = engine.Server(parameters)
     except RuntimeError as error:
         _say(f"the engine gave up: {error}")
         return ExitCode.UNEXPECTED
-    _wait_for_stop()
-    # Its destructor ends requests and frees the memory; without it the process ends under running threads.
-    del server
-    return ExitCode.OK
+    _wait_for_stop(parent)
+    # With the server still referred to: its destructor waits for every request that is being answered, as long as the
+    # longest answer takes, and the binding has no other way to stop. The system frees memory and devices.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ExitCode.OK)
 
 
 def _engine() -> Any:
@@ -59,7 +66,7 @@ def _engine() -> Any:
     return xllamacpp
 
 
-def _wait_for_stop() -> None:
+def _wait_for_stop(parent: int) -> None:
     stop = threading.Event()
 
     def handle(_number: int, _frame: FrameType | None) -> None:
@@ -67,7 +74,8 @@ def _wait_for_stop() -> None:
 
     for number in _STOP_SIGNALS:
         signal.signal(number, handle)
-    while not stop.wait(_WAKE_UP_SECONDS):
+    # Without its supervisor nobody would ever stop it. Where the system signals that (Linux) it is known earlier.
+    while not stop.wait(_WAKE_UP_SECONDS) and os.getppid() == parent:
         pass
 
 

@@ -171,6 +171,11 @@ _VLLM = (
 )
 _ANY_ENGINE = (
     _Rule(
+        pattern=r"^`(?P<what>[^`]+)` cannot be started: (?P<why>.+)$",
+        cause="`{what}` cannot be started: {why}",
+        fix="install a build of it for this system",
+    ),
+    _Rule(
         pattern=r"(out of memory|OutOfMemoryError|unable to allocate .*buffer|failed to allocate .*buffer|bad_alloc)",
         cause="the memory of a device or of the host did not suffice",
         fix=_SMALLER,
@@ -219,7 +224,7 @@ def diagnose(engine: EngineId, lines: tuple[str, ...], signal: str | None) -> Di
     own = {EngineId.VLLM: _VLLM, EngineId.MINDIE: _VLLM}.get(engine, _LLAMA_CPP)
     text = "\n".join(lines)
     for rule in (*own, *_ANY_ENGINE):
-        match = re.search(rule.pattern, text)
+        match = re.search(rule.pattern, text, re.MULTILINE)
         if match:
             found = match.groupdict()
             return Diagnosis(cause=rule.cause.format(**found), fix=rule.fix)

@@ -9,6 +9,8 @@ import psutil
 
 from v4deploy.domain.errors import LaunchError
 
+_BIND_HINT = "bind to 127.0.0.1 or to an address of this machine"
+
 
 def require_free_port(bind: str, port: int) -> None:
     """Check that an engine could listen there.
@@ -27,6 +29,9 @@ def require_free_port(bind: str, port: int) -> None:
             probe.bind((bind, port))
     except OSError as error:
         raise _error(bind, port, error) from error
+    except (TypeError, ValueError) as error:
+        # What the resolver's encoding says to a name such as `ä..`.
+        raise LaunchError(f"`{bind}` is no address: {error}", hint=_BIND_HINT) from error
 
 
 def holder_of(port: int) -> str | None:
@@ -54,5 +59,5 @@ def _error(bind: str, port: int, error: OSError) -> LaunchError:
         return LaunchError(f"port {port} may be used by root only", hint="choose a `--port` from 1024 on")
     return LaunchError(
         f"no server can listen on {bind}:{port}: {error.strerror or error}",
-        hint="bind to 127.0.0.1 or to an address of this machine",
+        hint=_BIND_HINT,
     )

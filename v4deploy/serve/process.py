@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -13,6 +15,7 @@ from pathlib import Path
 from v4deploy.domain.engine import LaunchSpec
 from v4deploy.domain.errors import LaunchError
 from v4deploy.serve.failures import install_hint
+from v4deploy.serve.tether import tethered
 
 _TAIL_BYTES = 64 * 1024
 _STEP_SECONDS = 0.1
@@ -50,27 +53,27 @@ class EngineProcess:
         Raises:
             LaunchError: the program is missing or cannot be executed, or the log cannot be written.
         """
+        environ = {**environ, **dict(spec.env)}
+        require_program(spec, environ)
+        require_log_directory(log_path)
         try:
-            log_path.parent.mkdir(parents=True, exist_ok=True)
             if log_path.exists():
                 log_path.replace(log_path.with_name(f"{log_path.name}.1"))
             log = log_path.open("wb")
         except OSError as error:
-            raise LaunchError(f"the engine's log cannot be written: {error}") from error
+            raise _no_log(log_path, error) from error
         with log:
             try:
                 process = subprocess.Popen(  # noqa: S603 - an argument tuple of our own making, no shell
-                    spec.argv,
+                    tethered(spec.argv),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**environ, **dict(spec.env)},
+                    env=environ,
                     start_new_session=True,
                 )
             except OSError as error:
-                raise LaunchError(
-                    f"`{spec.argv[0]}` cannot be started: {error.strerror or error}", hint=install_hint(spec.engine)
-                ) from error
+                raise _not_started(spec, error.strerror or str(error)) from error
         return cls(process, log_path)
 
     @property
@@ -121,6 +124,43 @@ class EngineProcess:
         # macOS reports a group of zombies as PermissionError.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
+
+
+def require_program(spec: LaunchSpec, environ: Mapping[str, str]) -> None:
+    """Check that the program is there. What is started is a tether first, which could tell this in its log only.
+
+    Raises:
+        LaunchError: it is missing or may not be executed.
+    """
+    program = spec.argv[0]
+    if shutil.which(program, path=environ.get("PATH")) is None:
+        there = os.path.dirname(program) and os.path.exists(program)  # noqa: PTH110, PTH120 - a PATH name is no path
+        raise _not_started(spec, os.strerror(errno.EACCES if there else errno.ENOENT))
+
+
+def require_log_directory(log_path: Path) -> None:
+    """Make the directory of an engine's log.
+
+    Raises:
+        LaunchError: it cannot be made or written.
+    """
+    try:
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(log_path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "it may not be written", str(log_path.parent))
+    except OSError as error:
+        raise _no_log(log_path, error) from error
+
+
+def _no_log(log_path: Path, error: OSError) -> LaunchError:
+    return LaunchError(
+        f"the engine's log cannot be written in {log_path.parent}: {error.strerror or error}",
+        hint="name a directory that can be written: `XDG_STATE_HOME=DIR v4deploy ...`",
+    )
+
+
+def _not_started(spec: LaunchSpec, reason: str) -> LaunchError:
+    return LaunchError(f"`{spec.argv[0]}` cannot be started: {reason}", hint=install_hint(spec.engine))
 
 
 def _exit(code: int, *, forced: bool) -> EngineExit:

@@ -92,7 +92,7 @@ def running_engine(
     Raises:
         LaunchError: as `serve`.
         NotReadyError: as `serve`.
-        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came, before or inside the block; the engine is ended first.
+        KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came, before, inside or after the block; the engine is ended first.
     """
     stop = threading.Event()
     with interrupts(stop) as signals:
@@ -116,3 +116,6 @@ def running_engine(
                 signals.raising = False
         finally:
             supervisor.close(hurry=signals.hurry)
+    if signals.count:
+        # It came while the engine was being ended, when nothing may be raised; the caller has to hear of it.
+        raise KeyboardInterrupt

@@ -41,7 +41,7 @@ _NEWS = {
     State.WARMING: "healthy; asking for a completion",
     State.READY: "ready: a completion came back",
     State.DEGRADED: "fails its health checks",
-    State.STOPPING: "stopping",
+    State.STOPPING: "stopping; press Ctrl-C again to end it at once",
 }
 
 

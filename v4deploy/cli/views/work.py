@@ -73,14 +73,20 @@ def view_render(console: Console, report: RenderReport) -> None:
 
 
 def view_serve(console: Console, report: ServeReport) -> None:
-    console.print(f"{escape(report.model)} was served at {report.base_url} for {report.elapsed_seconds:.0f} s")
+    seconds = f"{report.elapsed_seconds:.0f} s"
+    if report.first_answer is None:
+        console.print(f"{escape(report.model)} never answered; it was stopped after {seconds}")
+    else:
+        console.print(f"{escape(report.model)} was served at {report.base_url} for {seconds}")
     console.print(f"log: {escape(report.log)}", style="dim")
 
 
 def view_up(console: Console, report: UpReport) -> None:
+    if report.answer is None:
+        console.print(f"{escape(report.model)} never answered; it was stopped before")
+        return
     console.print(f"{escape(report.model)} was served at {report.base_url}")
-    if report.answer is not None:
-        console.print(f"first answer: {escape(report.answer.strip())}", style="dim")
+    console.print(f"first answer: {escape(report.answer.strip())}", style="dim")
 
 
 def view_demo(console: Console, report: DemoReport) -> None:

@@ -1,0 +1,102 @@
+"""What `serve`, `up` and `demo` refuse before anything starts, and the engines that they do not start."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support_cli import V4Deploy
+from v4deploy.commands.plan import read_plan
+from v4deploy.commands.result import Result
+from v4deploy.domain.errors import ExitCode
+
+
+@pytest.mark.parametrize("command", ["serve", "up"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--timeout", "0"), ("--timeout", "-1"), ("--timeout", "nan"), ("--timeout", "inf"), ("--timeout", "1e12"),
+        ("--host", ""), ("--host", " "), ("--host", "127.0.0.1 "),
+    ],
+)  # fmt: skip
+def test_what_no_machine_could_grant_is_a_usage_error(
+    v4deploy: V4Deploy, command: str, option: str, value: str
+) -> None:
+    ran = v4deploy(command, "v4-flash", option, value)
+    assert ran.code == ExitCode.USAGE
+    assert f"error: `{option} " in ran.stderr
+    assert "doctor" not in ran.stderr
+
+
+@pytest.fixture
+def vllm_plan(v4deploy: V4Deploy, tmp_path: Path) -> Path:
+    path = tmp_path / "plan.json"
+    path.write_text(v4deploy("plan", "v4-flash", "--hardware", "8x h200", "--engine", "vllm", "--json").stdout)
+    return path
+
+
+def test_serve_names_the_way_for_an_engine_that_it_does_not_start(v4deploy: V4Deploy, vllm_plan: Path) -> None:
+    ran = v4deploy("serve", "--plan", str(vllm_plan))
+    assert ran.code == ExitCode.USAGE
+    assert "start llama.cpp; this plan is for vllm" in ran.stderr
+    assert "v4deploy pull v4-flash-0731 --quant" in ran.stderr
+    assert "--engine vllm" in ran.stderr
+
+
+def test_up_refuses_such_an_engine_before_the_pull(
+    v4deploy: V4Deploy, vllm_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = read_plan(vllm_plan)
+    monkeypatch.setattr("v4deploy.commands.up.make_plan", lambda *_: Result(kind="plan", data=plan))
+    ran = v4deploy("up", "v4-flash", "--ignore-checks")
+    assert ran.code == ExitCode.USAGE
+    assert "v4deploy render v4-flash-0731" in ran.stderr
+    assert not (tmp_path / "weights").exists()
+
+
+@pytest.mark.parametrize("command", ["serve", "up"])
+def test_help_says_what_is_started(v4deploy: V4Deploy, command: str) -> None:
+    assert "llama.cpp" in v4deploy(command, "--help").stdout.split("Options")[0]
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_demo_kept_nowhere(v4deploy: V4Deploy, tmp_path: Path, name: str) -> None:
+    before = sorted(tmp_path.iterdir())
+    ran = v4deploy("demo", "--keep", name)
+    assert ran.code == ExitCode.USAGE
+    assert "`--keep`" in ran.stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_demo_kept_where_no_directory_can_be(v4deploy: V4Deploy, tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").touch()
+    ran = v4deploy("demo", "--keep", str(tmp_path / "file" / below))
+    assert ran.code == ExitCode.USAGE
+    assert str(tmp_path / "file" / below) in ran.stderr
+    assert "--keep" in ran.stderr
+
+
+def test_a_demo_without_a_temporary_directory(v4deploy: V4Deploy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
+    ran = v4deploy("demo")
+    assert ran.code == ExitCode.LAUNCH_FAILED
+    assert "/nowhere/at/all" in ran.stderr
+    assert "TMPDIR" in ran.stderr
+
+
+def test_a_demo_on_a_full_disk(v4deploy: V4Deploy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("v4deploy.commands.demo.write_tiny", full)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ran = v4deploy("demo")
+    assert ran.code == ExitCode.LAUNCH_FAILED
+    assert "No space left on device" in ran.stderr
+    assert f"{tmp_path}/v4deploy-demo-" in ran.stderr
+    assert "TMPDIR" in ran.stderr
+    assert not list(tmp_path.glob("v4deploy-demo-*"))

@@ -134,4 +134,4 @@ def test_serve_names_the_way_for_engines_that_it_does_not_start(tmp_path: Path) 
     )
     with pytest.raises(UsageError, match="this plan is for vllm") as caught:
         prepare_launch(workspace(tmp_path), request)
-    assert "v4deploy render v4-flash-0731 --engine vllm" in str(caught.value.hint)
+    assert "v4deploy render v4-flash-0731 --quant native --engine vllm" in str(caught.value.hint)

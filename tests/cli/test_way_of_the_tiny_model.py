@@ -422,3 +422,22 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_launch_file_names_the_program_that_is_here_by_its_whole_path(
+    v4deploy: V4Deploy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    v4deploy("pull", "tiny")
+    arguments = ("render", "tiny", "--context", "1024", "--output", str(tmp_path / "out"), "--json")
+    without = v4deploy(*arguments).document
+    assert "engine.llama-cpp.not-on-path" in {finding["id"] for finding in without["findings"]}
+    program = tmp_path / "bin" / "llama-server"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'version: 0.6.0-dev (build 11434, commit abc)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    assert "engine.llama-cpp.not-on-path" not in {
+        finding["id"] for finding in v4deploy(*arguments).document["findings"]
+    }
+    assert str(program) in (tmp_path / "out" / "run-llama-server.sh").read_text()

@@ -11,8 +11,10 @@ from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Finding, Severity
+from v4deploy.domain.hardware import HostOrigin
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import engine_module
+from v4deploy.engines.common import engine_word
 from v4deploy.render.render import TemplateSet
 from v4deploy.render.render import render as render_target
 from v4deploy.render.templates import load_templates
@@ -76,6 +78,8 @@ def render(workspace: Workspace, request: RenderRequest) -> Result[RenderReport]
     changes: list[Change] = []
     for target in targets:
         findings += check(plan, options, profile, target)
+        options, missing = _with_program(workspace, plan, options, profile)
+        findings += missing
         artefacts = render_target(
             profile.id, target, engine_module(profile.id).values(plan, options, profile, target), templates
         )
@@ -101,6 +105,25 @@ def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: st
         if finding.severity is Severity.FAIL:
             raise UsageError(finding.summary, hint=finding.fix, details=(finding.why,) if finding.why else ())
     return findings
+
+
+def _with_program(
+    workspace: Workspace, plan: Plan, options: LaunchOptions, profile: EngineProfile
+) -> tuple[LaunchOptions, tuple[Finding, ...]]:
+    """The engine's program by its whole path, as services search few directories; a finding where it is not here."""
+    if plan.host.origin is not HostOrigin.LIVE or options.executable is not None:
+        return options, ()
+    name = engine_module(profile.id).launch_spec(plan, options, profile).argv[0]
+    found = workspace.system.which(name)
+    if found is not None:
+        return replace(options, executable=found), ()
+    finding = Finding(
+        id=f"engine.{engine_word(profile.id)}.not-on-path",
+        severity=Severity.INFO,
+        summary=f"`{name}` is not on PATH here; files that start it need it where they run, containers bring their own",
+        why="an engine inside Python is for `v4deploy serve` only",
+    )
+    return options, (finding,)
 
 
 def _targets(request: RenderRequest, profile: EngineProfile) -> tuple[str, ...]:

@@ -84,6 +84,10 @@ def test_usage_errors_are_json_too(v4deploy: V4Deploy) -> None:
     assert document["error"]["code"] == "usage"
 
 
+def test_a_misspelt_command_is_no_kind_of_document(v4deploy: V4Deploy) -> None:
+    assert v4deploy("plna", "--json").document["schema"] == "v4deploy.error/1"
+
+
 def test_the_same_hardware_gives_the_same_plan(v4deploy: V4Deploy) -> None:
     arguments = ("plan", "v4-flash", "--hardware", "2x rtx-4090 + 192GB", "--json")
     assert v4deploy(*arguments).stdout == v4deploy(*arguments).stdout

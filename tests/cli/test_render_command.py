@@ -107,3 +107,17 @@ def test_an_empty_value_is_an_unset_variable_not_a_default(v4deploy: V4Deploy) -
         ("pull", "--repo", "", "--dry-run"),
     ):
         assert v4deploy(*arguments).code == ExitCode.USAGE, arguments
+
+
+def test_what_is_no_address_and_no_image_is_refused(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    for option, value in (
+        ("--host", ""),
+        ("--host", "a b"),
+        ("--host", "-x"),
+        ("--image", ""),
+        ("--image", "a;rm -rf /"),
+    ):
+        ran = v4deploy(*MAC, "--output", str(tmp_path / "out"), option, value)
+        assert ran.code == ExitCode.USAGE, (option, value)
+        assert option in ran.stderr
+    assert not (tmp_path / "out").exists()

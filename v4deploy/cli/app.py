@@ -278,7 +278,8 @@ def serve(
     """
     from v4deploy.cli.requests import Wish, planned
     from v4deploy.cli.views.work import view_serve
-    from v4deploy.commands.serve import ServeRequest, check_options
+    from v4deploy.commands.launch_options import check_options
+    from v4deploy.commands.serve import ServeRequest
     from v4deploy.commands.serve import serve as run
     from v4deploy.commands.workspace import open_workspace
 

@@ -58,11 +58,13 @@ def _run(arguments: list[str]) -> int:
 
 
 def _fail(arguments: list[str], error: V4DeployError) -> int:
+    from v4deploy.cli.app import app
     from v4deploy.cli.output import Mode, Output
 
     mode = Mode.JSON if "--json" in arguments else Mode.HUMAN
     words = [word for word in arguments if not word.startswith("-")]
-    return Output(mode).fail(error, kind=words[0] if words and words[0].isidentifier() else "error")
+    known = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    return Output(mode).fail(error, kind=words[0] if words and words[0] in known else "error")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from v4deploy.commands.launch_options import check_options
 from v4deploy.commands.result import Result
 from v4deploy.commands.weights import locate_weights
 from v4deploy.commands.workspace import Workspace
@@ -68,6 +69,7 @@ def render(workspace: Workspace, request: RenderRequest) -> Result[RenderReport]
         UsageError: no such target, a combination that cannot start, or a directory that cannot be written.
         ProfileError: a template is broken.
     """
+    check_options(request.options)
     located = locate_weights(workspace, request.plan, request.weights_dir)
     plan = located.plan
     profile = workspace.catalogue.engine(plan.chosen.engine)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from v4deploy.commands.launch_options import check_options
 from v4deploy.commands.render import check
 from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.weights import LocatedWeights, locate_weights, require_weights
@@ -32,8 +32,6 @@ from v4deploy.serve.supervisor import ServeEvent
 
 # What the embedded wheel is built for; everything else needs a llama-server of its own.
 _EMBEDDED_APIS = (ComputeApi.CPU, ComputeApi.METAL)
-# The longest start that can be asked for: beyond some 290 years the system's clocks give up.
-_MOST_TIMEOUT_SECONDS = 365 * 24 * 3600.0
 # What engines are told instead of a launch target's name when no file is written.
 TARGET = "serve"
 
@@ -86,23 +84,6 @@ class Preflight:
     log_path: Path
     api_key: str | None
     findings: tuple[Finding, ...]
-
-
-def check_options(options: LaunchOptions, timeout_seconds: float | None) -> None:
-    """Refuse what no machine could grant, before anything is looked at.
-
-    Raises:
-        UsageError: an address that is empty or has blanks, or a timeout that is no time.
-    """
-    if not options.bind or any(character.isspace() for character in options.bind):
-        raise UsageError(f"`--host '{options.bind}'` is no address", hint="give one, or leave `--host` out: 127.0.0.1")
-    if timeout_seconds is None or 0 < timeout_seconds <= _MOST_TIMEOUT_SECONDS:
-        return
-    amount = "not a time" if math.isnan(timeout_seconds) or timeout_seconds <= 0 else "more than a year"
-    raise UsageError(
-        f"`--timeout {timeout_seconds:g}` is {amount}",
-        hint="give seconds above 0, or leave `--timeout` out: it is then computed from the size of the weights",
-    )
 
 
 def preflight(workspace: Workspace, request: ServeRequest) -> Preflight:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from v4deploy.commands.doctor import DoctorReport, DoctorRequest, doctor
+from v4deploy.commands.launch_options import check_options
 from v4deploy.commands.plan import NoPlan
 from v4deploy.commands.plan import plan as make_plan
 from v4deploy.commands.pull import choice_of, pull
 from v4deploy.commands.render import RenderReport, RenderRequest, render
 from v4deploy.commands.result import Report, Result, Step, StepState
-from v4deploy.commands.serve import ServeRequest, check_options, preflight, serve
+from v4deploy.commands.serve import ServeRequest, preflight, serve
 from v4deploy.commands.verify import verify
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.engine import LaunchOptions

@@ -1,0 +1,33 @@
+"""Refuses launch options that no machine could grant, before anything is looked at."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from v4deploy.domain.engine import LaunchOptions
+from v4deploy.domain.errors import UsageError
+
+# The longest start that can be asked for: beyond some 290 years the system's clocks give up.
+_MOST_TIMEOUT_SECONDS = 365 * 24 * 3600.0
+_ADDRESS = re.compile(r"[0-9A-Za-z:][0-9A-Za-z.:_%-]*")
+_IMAGE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/:@-]*")
+
+
+def check_options(options: LaunchOptions, timeout_seconds: float | None = None) -> None:
+    """Refuse an address, an image name or a timeout that is none.
+
+    Raises:
+        UsageError: one of them is not of its form; it would end up in a file or a command line.
+    """
+    if not _ADDRESS.fullmatch(options.bind):
+        raise UsageError(f"`--host '{options.bind}'` is no address", hint="give one, or leave `--host` out: 127.0.0.1")
+    if options.image is not None and not _IMAGE.fullmatch(options.image):
+        raise UsageError(f"`--image '{options.image}'` is no image name", hint="write it as `registry/name:tag`")
+    if timeout_seconds is None or 0 < timeout_seconds <= _MOST_TIMEOUT_SECONDS:
+        return
+    amount = "not a time" if math.isnan(timeout_seconds) or timeout_seconds <= 0 else "more than a year"
+    raise UsageError(
+        f"`--timeout {timeout_seconds:g}` is {amount}",
+        hint="give seconds above 0, or leave `--timeout` out: it is then computed from the size of the weights",
+    )

@@ -10,7 +10,7 @@ CONTEXT_LADDER_TOKENS = (1_048_576, 524_288, 393_216, 262_144, 131_072, 65_536, 
 """Tried from the left where no context was asked for. 4,096 is where llama.cpp's own fitting gives up."""
 
 USEFUL_CONTEXT_TOKENS = 32_768
-"""Below this a choice counts as second best, however good its weights are: long conversations and documents need more."""
+"""Below this a choice counts as second best, however good its weights: long texts need more."""
 
 # --- llama.cpp -------------------------------------------------------------------------------------------------------
 

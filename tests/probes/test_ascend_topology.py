@@ -14,7 +14,7 @@ from v4deploy.probes import ascend
 from v4deploy.probes.ascend_device_findings import link_findings
 from v4deploy.probes.ascend_family import NpuChip
 from v4deploy.probes.ascend_table import NpuRow
-from v4deploy.probes.ascend_topology import NpuPath, fast_groups, parse_topology, paths_of
+from v4deploy.probes.ascend_topology import NpuPath, fast_groups, links_of, parse_topology, paths_of
 from v4deploy.system.recorded import RecordedSystem
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
@@ -114,6 +114,12 @@ def test_links_of_recorded_machines(recording: str, pairs: int, source: str) -> 
     outcome = ascend.parse(ascend.collect(RecordedSystem(RECORDINGS / recording)))
     assert len(outcome.links) == pairs
     assert {link.source for link in outcome.links} == {source}
+
+
+def test_every_path_is_a_link_of_a_kind() -> None:
+    kinds = [link.kind for path in NpuPath for link in links_of({(0, 1): path})]
+    assert kinds[:4] == [LinkKind.HCCS, LinkKind.HCCS_SWITCH, LinkKind.SIO, LinkKind.UB]
+    assert None not in kinds
 
 
 def test_pcie_paths_are_links_of_their_kinds() -> None:

@@ -71,15 +71,19 @@ class AddressingMode(StrEnum):
 
 
 class LinkKind(StrEnum):
-    """The best way between two devices, best first.
+    """The best way between two devices.
 
-    NVLINK: NVLink, directly or through what the driver does not name. NVSWITCH: NVLink through a switch. PCIE_SWITCH:
-    PCIe without the CPU. HOST_BRIDGE: PCIe through one host bridge. NUMA: between host bridges of one NUMA node.
-    SYSTEM: between NUMA nodes.
+    NVLINK: NVLink, directly or through what the driver does not name. NVSWITCH: NVLink through a switch. SIO: between
+    two dies of a card. HCCS, HCCS_SWITCH, UB: Huawei's links between cards. PCIE_SWITCH: PCIe without the CPU.
+    HOST_BRIDGE: PCIe through one host bridge. NUMA: between host bridges of one NUMA node. SYSTEM: between NUMA nodes.
     """
 
     NVLINK = "nvlink"
     NVSWITCH = "nvswitch"
+    SIO = "sio"
+    HCCS = "hccs"
+    HCCS_SWITCH = "hccs-switch"
+    UB = "ub"
     PCIE_SWITCH = "pcie-switch"
     HOST_BRIDGE = "host-bridge"
     NUMA = "numa"

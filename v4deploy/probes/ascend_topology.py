@@ -31,8 +31,11 @@ class NpuPath(StrEnum):
         return self in {NpuPath.HCCS, NpuPath.HCCS_SWITCH, NpuPath.SIO, NpuPath.UB}
 
 
-# HCCS, SIO and UB have no kind of their own: their links carry the word in the source.
-_KINDS = {
+_KINDS: Mapping[NpuPath, LinkKind] = {
+    NpuPath.HCCS: LinkKind.HCCS,
+    NpuPath.HCCS_SWITCH: LinkKind.HCCS_SWITCH,
+    NpuPath.SIO: LinkKind.SIO,
+    NpuPath.UB: LinkKind.UB,
     NpuPath.PIX: LinkKind.PCIE_SWITCH,
     NpuPath.PXB: LinkKind.PCIE_SWITCH,
     NpuPath.PHB: LinkKind.HOST_BRIDGE,
@@ -86,7 +89,7 @@ def paths_of(topology: Topology | None, rows: Sequence[NpuRow]) -> dict[tuple[in
 def links_of(paths: Mapping[tuple[int, int], NpuPath]) -> Iterator[Link]:
     """The paths as links between devices."""
     for (first, second), path in sorted(paths.items()):
-        yield Link(first_index=first, second_index=second, kind=_KINDS.get(path), source=f"{SOURCE}: {path}")
+        yield Link(first_index=first, second_index=second, kind=_KINDS[path], source=f"{SOURCE}: {path}")
 
 
 def fast_groups(paths: Mapping[tuple[int, int], NpuPath]) -> tuple[tuple[int, ...], ...]:

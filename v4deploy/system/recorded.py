@@ -28,12 +28,18 @@ class OriginKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """origin.yaml. `claim` says in one sentence what this machine is meant to show."""
+    """origin.yaml.
+
+    Attributes:
+        claim: what this machine is meant to show, in one sentence.
+        issues: public reports of tools that got such a machine wrong, as `owner/repository#number`.
+    """
 
     kind: OriginKind
     source: str
     as_of: str
     claim: str
+    issues: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,8 @@ minimum_version: "0.20.0"
 formats: [safetensors]
 targets: [script]
 default_port: 8000
+kv_cache_types: [fp8]
+precedence: 0
 source: a wheel
 as_of: 2026-11-22
 support:
@@ -160,13 +162,13 @@ def test_one_entry_becomes_a_row_for_each_pair() -> None:
         (
             "archs: [sm_90, sm_100], level: verified}",
             'archs: ["*"], level: expected}',
-            "test.yaml:13: support.1: an earlier, more general row hides this one",
+            "test.yaml:15: support.1: an earlier, more general row hides this one",
         ),
-        ('tag: "v{version}"', "tag: latest", "test.yaml:15: images.0.tag: `latest` names no version"),
-        ('until: "0.30.0"', 'until: "0.21.0"', "test.yaml:18: flags.1.until: 0.21.0 comes before 0.24.0"),
-        ("[--linear-backend]", "[--model]", "test.yaml:18: flags.1.names: `--model` stands twice"),
+        ('tag: "v{version}"', "tag: latest", "test.yaml:17: images.0.tag: `latest` names no version"),
+        ('until: "0.30.0"', 'until: "0.21.0"', "test.yaml:20: flags.1.until: 0.21.0 comes before 0.24.0"),
+        ("[--linear-backend]", "[--model]", "test.yaml:20: flags.1.names: `--model` stands twice"),
         ('version: "0.33.0"', "version: newest", "test.yaml:4: version: `newest` is not a version"),
-        ("level: verified", "level: certain", "test.yaml:12: support.0.level"),
+        ("level: verified", "level: certain", "test.yaml:14: support.0.level"),
         ("default_port: 8000", "default_port: '8000'", "test.yaml:8: default_port"),
         ("id: vllm", "id: vlm", "test.yaml:1: id"),
     ],
@@ -176,3 +178,43 @@ def test_a_mistake_is_shown_with_file_line_and_key(wrong: str, right: str, messa
     with pytest.raises(ProfileError) as caught:
         read(MINIMAL.replace(wrong, right, 1))
     assert caught.value.message.startswith(message)
+
+
+RECIPES = """\
+recipes:
+  source: a page
+  layouts:
+    - {arch: ascend-a2, model: v4-flash, tensor_parallel: 8, batch_tokens: 8192, max_context_tokens: 4096}
+  undrafted:
+    - {archs: [sm_120], why: no kernel}
+  memory_shares:
+    - {percent: 92}
+    - {archs: [gfx950, gfx942], percent: 90, source: another page}
+"""
+
+
+def test_recipes_are_spread_over_architectures_and_inherit_their_source() -> None:
+    recipes = read(MINIMAL + RECIPES).recipes
+    assert recipes.layouts[0].devices == 8
+    assert [(share.arch, share.percent, share.source) for share in recipes.memory_shares] == [
+        ("*", 92, "a page"),
+        ("gfx950", 90, "another page"),
+        ("gfx942", 90, "another page"),
+    ]
+    (habit,) = recipes.undrafted
+    assert habit.covers("sm_120", "v4-pro")
+    assert not habit.covers("sm_100", "v4-pro")
+    assert not habit.covers(None, "v4-pro")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("percent: 92", "percent: 920", "920 is no share"),
+        ("tensor_parallel: 8", "tensor_parallel: 0", "at least 1"),
+        ("undrafted:", "undraftet:", "unknown key"),
+    ],
+)
+def test_wrong_recipes_are_refused_with_their_line(old: str, new: str, words: str) -> None:
+    with pytest.raises(ProfileError, match=rf"test.yaml:\d+: recipes.*{words}"):
+        read(MINIMAL + RECIPES.replace(old, new))

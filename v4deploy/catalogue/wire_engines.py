@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from v4deploy.catalogue.wire_recipes import RecipesEntry, faults_of, recipes_of
 from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile
 from v4deploy.domain.engine import (
     EngineId,
@@ -73,9 +74,12 @@ class EngineFile:
     formats: tuple[str, ...]
     targets: tuple[str, ...]
     default_port: int
+    kv_cache_types: tuple[str, ...]
+    precedence: int
     source: str
     as_of: str
     support: tuple[SupportEntry, ...]
+    recipes: RecipesEntry | None = None
     targets_without_kubernetes: tuple[str, ...] = ()
     images: tuple[ImageEntry, ...] = ()
     flags: tuple[FlagGroup, ...] = ()
@@ -91,7 +95,12 @@ def engine_of(document: YamlDocument) -> EngineProfile:
     """
     file = parse_profile(EngineFile, document)
     for path, message in chain(
-        _unreadable_versions(file), _hidden_rows(file), _floating_images(file), _wrong_flags(file)
+        _unreadable_versions(file),
+        _hidden_rows(file),
+        _floating_images(file),
+        _wrong_flags(file),
+        _no_cache_type(file),
+        faults_of(file.recipes),
     ):
         raise document.error(path, message)
     return EngineProfile(
@@ -104,7 +113,10 @@ def engine_of(document: YamlDocument) -> EngineProfile:
         targets=file.targets,
         targets_without_kubernetes=file.targets_without_kubernetes,
         default_port=file.default_port,
+        kv_cache_types=file.kv_cache_types,
+        precedence=file.precedence,
         support=tuple(_support(file)),
+        recipes=recipes_of(file.recipes),
         images=tuple(_images(file)),
         flags=tuple(FlagRange(flag=name, since=group.since, until=group.until) for group, name in _flags(file)),
         note=file.note,
@@ -187,6 +199,11 @@ def _floating_images(file: EngineFile) -> Iterator[_Fault]:
     for index, entry in enumerate(file.images):
         if "{version}" not in entry.tag:
             yield ("images", index, "tag"), f"`{entry.tag}` names no version: the same plan would start other software"
+
+
+def _no_cache_type(file: EngineFile) -> Iterator[_Fault]:
+    if not file.kv_cache_types:
+        yield ("kv_cache_types",), "name at least one type, the engine's default first"
 
 
 def _wrong_flags(file: EngineFile) -> Iterator[_Fault]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from v4deploy.domain.recipes import Recipes
 
 
 class EngineId(StrEnum):
@@ -82,6 +84,8 @@ class EngineProfile:
         targets_without_kubernetes: what is written instead of the default alone on a host without Kubernetes, when no
             target is named; empty means the default is right there too.
         default_port: what the engine itself uses.
+        kv_cache_types: what it takes for V4, its default first.
+        precedence: the smaller, the faster where several engines hold the whole model on devices that they support.
     """
 
     id: EngineId
@@ -92,7 +96,10 @@ class EngineProfile:
     formats: tuple[str, ...]
     targets: tuple[str, ...]
     default_port: int
+    kv_cache_types: tuple[str, ...]
+    precedence: int
     support: tuple[EngineSupport, ...]
+    recipes: Recipes = field(default_factory=Recipes)
     targets_without_kubernetes: tuple[str, ...] = ()
     images: tuple[EngineImage, ...] = ()
     flags: tuple[FlagRange, ...] = ()

@@ -13,8 +13,7 @@ from v4deploy.domain.plan import Plan, Request, Verdict
 from v4deploy.planning import layouts, margins, remarks
 from v4deploy.planning.case import Case
 from v4deploy.planning.engine_versions import planned_version
-from v4deploy.planning.obstacles import KV_CACHE_TYPES
-from v4deploy.planning.rank import nearest_misses, preference, rejected
+from v4deploy.planning.rank import Ranking, nearest_misses, preference, rejected
 from v4deploy.planning.weigh import Trial, weigh
 
 ENGINES_UNASKED = (EngineId.VLLM, EngineId.MINDIE, EngineId.LLAMA_CPP)
@@ -52,12 +51,13 @@ def make_plan(request: Request, host: Host, catalogue: Catalogue, *, tool_versio
     """
     wanted = find_wanted(request, catalogue)
     verdicts = weigh_all(request, host, catalogue, wanted)
-    fitting = sorted((verdict for verdict in verdicts if verdict.fits), key=lambda v: preference(v, wanted.model))
+    ranking = Ranking(model=wanted.model, precedence={profile.id: profile.precedence for profile in catalogue.engines})
+    fitting = sorted((verdict for verdict in verdicts if verdict.fits), key=lambda v: preference(v, ranking))
     misses = nearest_misses(tuple(verdict for verdict in verdicts if not verdict.fits), wanted.model)
     if not fitting:
         return Decision(plan=None, verdicts=misses)
     chosen, *others = fitting
-    profile = catalogue.engine(chosen.candidate.engine)
+    case = case_for(chosen.candidate.engine, host, catalogue, wanted)
     plan = Plan(
         tool_version=tool_version,
         request=request,
@@ -65,11 +65,11 @@ def make_plan(request: Request, host: Host, catalogue: Catalogue, *, tool_versio
         gguf_arch=wanted.model.architecture.gguf_arch,
         chosen=chosen.candidate,
         alias=wanted.alias,
-        engine_version=planned_version(profile, wanted.release, host),
+        engine_version=case.engine_version,
         footprint=chosen.footprint,
         pools=chosen.pools,
-        findings=remarks.of_plan(chosen, tuple(others), request, wanted.release, host),
-        rejected=tuple(rejected(verdict, chosen, wanted.model) for verdict in (*others, *misses)),
+        findings=remarks.of_plan(chosen, tuple(others), request, case),
+        rejected=tuple(rejected(verdict, chosen, ranking) for verdict in (*others, *misses)),
         host=host,
     )
     return Decision(plan=plan, verdicts=(chosen, *others, *misses))
@@ -84,7 +84,7 @@ def find_wanted(request: Request, catalogue: Catalogue) -> Wanted:
     model, release = catalogue.model_and_release(request.model)
     if request.release is not None:
         release = _release(model, request.release)
-    _check_numbers(request, model)
+    _check_numbers(request, model, catalogue)
     repo = request.model.strip().lower()
     of_release = [c for c in model.checkpoints if c.release == release.id]
     named = [c for c in of_release if c.repo.lower() == repo]
@@ -104,14 +104,7 @@ def weigh_all(request: Request, host: Host, catalogue: Catalogue, wanted: Wanted
     engines = ENGINES_UNASKED if request.engine is None else (request.engine,)
     verdicts: list[Verdict] = []
     for engine in engines:
-        profile = catalogue.engine(engine)
-        case = Case(
-            model=wanted.model,
-            release=wanted.release,
-            profile=profile,
-            engine_version=planned_version(profile, wanted.release, host),
-            host=host,
-        )
+        case = case_for(engine, host, catalogue, wanted)
         verdicts += [
             verdict
             for checkpoint in wanted.checkpoints
@@ -121,6 +114,18 @@ def weigh_all(request: Request, host: Host, catalogue: Catalogue, wanted: Wanted
             for verdict in weigh_on_host(checkpoint, case, request)
         ]
     return tuple(verdicts)
+
+
+def case_for(engine: EngineId, host: Host, catalogue: Catalogue, wanted: Wanted) -> Case:
+    """What all candidates on one engine share."""
+    profile = catalogue.engine(engine)
+    return Case(
+        model=wanted.model,
+        release=wanted.release,
+        profile=profile,
+        engine_version=planned_version(profile, wanted.release, host),
+        host=host,
+    )
 
 
 def weigh_on_host(checkpoint: Checkpoint, case: Case, request: Request) -> tuple[Verdict, ...]:
@@ -156,7 +161,7 @@ def _release(model: Model, release_id: str) -> Release:
     raise unknown_name("release", release_id, [release.id for release in model.releases], of=model.id)
 
 
-def _check_numbers(request: Request, model: Model) -> None:
+def _check_numbers(request: Request, model: Model, catalogue: Catalogue) -> None:
     most = model.architecture.max_context_tokens
     context = request.context_tokens
     if context is not None and not 0 < context <= most:
@@ -168,6 +173,6 @@ def _check_numbers(request: Request, model: Model) -> None:
         raise UsageError(
             f"{request.concurrency} sequences at once cannot be served", hint="ask for `--concurrency 1` or more"
         )
-    known = {name for names in KV_CACHE_TYPES.values() for name in names}
+    known = {name for profile in catalogue.engines for name in profile.kv_cache_types}
     if request.kv_cache_type is not None and request.kv_cache_type not in known:
         raise unknown_name("KV cache type", request.kv_cache_type, sorted(known))

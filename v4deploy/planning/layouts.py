@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from v4deploy.domain.engine import EngineId
 from v4deploy.domain.hardware import Device, Host, PoolKind
 from v4deploy.domain.plan import Candidate, Layout
-from v4deploy.planning import margins, recipes
+from v4deploy.domain.recipes import RecipeLayout, Unplanned
+from v4deploy.planning import margins
 from v4deploy.planning.case import Case
 from v4deploy.planning.footprint_llama_cpp import needs
 from v4deploy.planning.layer_split import LayerLoads, Split, best_split, even_split
@@ -64,7 +64,7 @@ def biggest(devices: tuple[Device, ...], host: Host) -> tuple[Device, ...]:
 
 def rank_layouts(devices: tuple[Device, ...], case: Case, *, concurrency: int) -> tuple[Layout, ...]:
     """Layouts of the vLLM family over identical devices, the preferred one first. Empty where none is valid."""
-    if case.profile.id is EngineId.MINDIE:
+    if case.profile.recipes.layouts:
         return _recipe_layouts(devices, case)
     group = _identical(devices, case)
     architecture = case.model.architecture
@@ -79,7 +79,8 @@ def rank_layouts(devices: tuple[Device, ...], case: Case, *, concurrency: int) -
     both = Layout(device_indices=indices, tensor_parallel=size, expert_parallel=True)
     plain = Layout(device_indices=indices, tensor_parallel=size)
     replicated = Layout(device_indices=indices, data_parallel=size, expert_parallel=True)
-    is_plain = all((device.arch, case.model.id) in recipes.PLAIN_TENSOR_PARALLEL for device in group)
+    habits = case.profile.recipes.plain_tensor_parallel
+    is_plain = all(any(habit.covers(device.arch, case.model.id) for habit in habits) for device in group)
     sharded = (plain, both) if is_plain else (both, plain)
     return (replicated, *sharded) if concurrency >= margins.MANY_SEQUENCES else (*sharded, replicated)
 
@@ -89,15 +90,20 @@ def fewest_recipe_devices(devices: tuple[Device, ...], case: Case) -> int | None
     return min((recipe.devices for recipe in _recipes(devices, case)), default=None)
 
 
-def why_unplanned(devices: tuple[Device, ...], case: Case) -> recipes.Unplanned | None:
+def why_unplanned(devices: tuple[Device, ...], case: Case) -> Unplanned | None:
     """Why a documented model has no layout on one server of these devices. None where nothing is documented."""
     architectures = {device.arch for device in devices}
     return next(
-        (entry for entry in recipes.UNPLANNED if architectures == {entry.arch} and entry.model == case.model.id), None
+        (
+            entry
+            for entry in case.profile.recipes.unplanned
+            if architectures == {entry.arch} and entry.model == case.model.id
+        ),
+        None,
     )
 
 
-def recipe_of(layout: Layout, devices: tuple[Device, ...], case: Case) -> recipes.RecipeLayout | None:
+def recipe_of(layout: Layout, devices: tuple[Device, ...], case: Case) -> RecipeLayout | None:
     """The documented layout that this one is."""
     sizes = (layout.tensor_parallel, layout.data_parallel)
     return next((r for r in _recipes(devices, case) if (r.tensor_parallel, r.data_parallel) == sizes), None)
@@ -116,10 +122,12 @@ def _recipe_layouts(devices: tuple[Device, ...], case: Case) -> tuple[Layout, ..
     )
 
 
-def _recipes(devices: tuple[Device, ...], case: Case) -> tuple[recipes.RecipeLayout, ...]:
+def _recipes(devices: tuple[Device, ...], case: Case) -> tuple[RecipeLayout, ...]:
     architectures = {device.arch for device in devices}
     return tuple(
-        recipe for recipe in recipes.RECIPE_LAYOUTS if architectures == {recipe.arch} and recipe.model == case.model.id
+        recipe
+        for recipe in case.profile.recipes.layouts
+        if architectures == {recipe.arch} and recipe.model == case.model.id
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from v4deploy.domain.engine import EngineId
 from v4deploy.domain.hardware import ComputeApi
 from v4deploy.domain.units import GIB, MIB
 
@@ -36,10 +35,6 @@ take 8 GiB. Less for smaller weights, in proportion."""
 LLAMA_CPP_PROCESS_FLOOR_BYTES = 256 * MIB
 
 # --- vLLM and vLLM-Ascend --------------------------------------------------------------------------------------------
-
-VLLM_UTILISATION_PERCENT = {EngineId.VLLM: 92, EngineId.MINDIE: 90}
-"""`gpu-memory-utilization`: vLLM's default of 0.92 (profiling misses V4's attention peak above it), and 0.90 in the
-recipes of vLLM-Ascend."""
 
 VLLM_BATCHES_TOKENS = (8192, 4096, 2048)
 """`max-num-batched-tokens`, tried from the left: 8,192 is the server default of large cards, 2,048 of small ones."""

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from v4deploy.domain.engine import EngineId, EngineSupport, MemoryModel, SupportLevel
+from v4deploy.domain.engine import EngineSupport, MemoryModel, SupportLevel
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi, Device
 from v4deploy.domain.model import Checkpoint, Runnable
-from v4deploy.planning.attention import LLAMA_CPP_BLOCK_BYTES, shares_kv_stream
+from v4deploy.planning.attention import shares_kv_stream
 from v4deploy.planning.case import Case
 from v4deploy.planning.compute_buffers import compute_buffer
 from v4deploy.planning.engine_versions import is_too_old, minimum_version
 from v4deploy.planning.layouts import fewest_recipe_devices, rank_layouts, why_unplanned
 from v4deploy.planning.weights import checkpoint_parts
 from v4deploy.planning.weights_gguf import gguf_parts
-
-KV_CACHE_TYPES = {
-    EngineId.LLAMA_CPP: tuple(LLAMA_CPP_BLOCK_BYTES),
-    EngineId.OLLAMA: ("f16", "q8_0", "q4_0"),
-    EngineId.VLLM: ("fp8",),
-    EngineId.MINDIE: ("bf16",),
-}
-"""What each engine takes for V4. vLLM keeps the cache in fp8 only (0.33); Ollama names three types in its FAQ."""
-
-DEFAULT_KV_CACHE_TYPE = {
-    EngineId.LLAMA_CPP: "f16",
-    EngineId.OLLAMA: "f16",
-    EngineId.VLLM: "fp8",
-    EngineId.MINDIE: "bf16",
-}
 
 
 def find_obstacle(
@@ -135,7 +120,7 @@ def _too_old(checkpoint: Checkpoint, case: Case, devices: tuple[Device, ...]) ->
 
 
 def _kv_cache_type(case: Case, kv_cache_type: str | None) -> Finding | None:
-    allowed = KV_CACHE_TYPES[case.profile.id]
+    allowed = case.profile.kv_cache_types
     if kv_cache_type is None or kv_cache_type in allowed:
         return None
     return _obstacle(

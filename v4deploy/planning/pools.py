@@ -8,7 +8,6 @@ from v4deploy.domain.plan import FootprintRow, Layout, PoolUse
 from v4deploy.domain.units import GIB
 from v4deploy.planning import margins
 from v4deploy.planning.case import Case
-from v4deploy.planning.recipes import UTILISATION_PERCENT
 
 _UNIFIED_MARGIN_BYTES = GIB
 
@@ -89,10 +88,9 @@ def _in_percent(budget: int | None, pool: Pool, case: Case) -> int | None:
 
 
 def _most_percent(pool: Pool, case: Case) -> int:
-    engine = case.profile.id
     architectures = {device.arch for device in case.host.devices if device.pool_id == pool.id}
-    by_recipe = [share for (of, arch), share in UTILISATION_PERCENT.items() if of is engine and arch in architectures]
-    return min([margins.VLLM_UTILISATION_PERCENT[engine], *by_recipe])
+    shares = case.profile.recipes.memory_shares
+    return min((share.percent for share in shares if share.arch in {"*", *architectures}), default=100)
 
 
 def _llama_cpp_margin(layout_devices: int) -> int:

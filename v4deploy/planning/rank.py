@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.model import Checkpoint, Model
@@ -10,9 +12,6 @@ from v4deploy.domain.plan import Layout, Rejected, Verdict
 from v4deploy.planning import margins
 from v4deploy.planning.notes import EXPECTED_ONLY_ID
 from v4deploy.planning.weights import native_parts
-
-_ENGINE_ORDER = {EngineId.VLLM: 0, EngineId.MINDIE: 0, EngineId.LLAMA_CPP: 1, EngineId.OLLAMA: 2}
-"""Where the whole model lies on devices that they support, vLLM and vLLM-Ascend serve it faster than llama.cpp."""
 
 NEAR_NATIVE_BITS = 8
 """Experts re-quantised to so many bits from the original's four lose next to nothing."""
@@ -32,20 +31,28 @@ _REASONS = (
 )
 
 
-def preference(verdict: Verdict, model: Model) -> tuple[int | str, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """What a comparison rests on beside the verdicts. `precedence` is EngineProfile's, by engine."""
+
+    model: Model
+    precedence: Mapping[EngineId, int]
+
+
+def preference(verdict: Verdict, ranking: Ranking) -> tuple[int | str, ...]:
     """The smaller, the better; one entry for each of the reasons above.
 
     Devices come first: neither context nor quality may hand over to the CPU what they can hold, or more host memory
     would make a plan many times slower.
     """
-    candidate, checkpoint = verdict.candidate, verdict.candidate.checkpoint
+    candidate, checkpoint, model = verdict.candidate, verdict.candidate.checkpoint, ranking.model
     return (
         0 if candidate.layout.device_indices else 1,
         0 if candidate.context_tokens >= margins.USEFUL_CONTEXT_TOKENS else 1,
         0 if is_near_native(checkpoint, model) else 1,
         1 if candidate.layout.host_expert_layers else 0,
         1 if any(finding.id == EXPECTED_ONLY_ID for finding in verdict.reasons) else 0,
-        _ENGINE_ORDER[candidate.engine],
+        ranking.precedence[candidate.engine],
         0 if keeps_native_experts(checkpoint, model) else 1,
         -named_bits(checkpoint.quant),
         -(checkpoint.size_bytes or 0),
@@ -77,22 +84,22 @@ def keeps_native_experts(checkpoint: Checkpoint, model: Model) -> bool:
     return checkpoint.size_bytes - checkpoint.dense_bytes == native_parts(model.architecture, None).experts
 
 
-def why_not(verdict: Verdict, chosen: Verdict, model: Model) -> str:
+def why_not(verdict: Verdict, chosen: Verdict, ranking: Ranking) -> str:
     """Why a candidate was not chosen, in a few words."""
     if not verdict.fits:
         return verdict.reasons[0].summary
-    pairs = zip(_REASONS, preference(verdict, model), preference(chosen, model), strict=True)
+    pairs = zip(_REASONS, preference(verdict, ranking), preference(chosen, ranking), strict=True)
     return "fits; " + next(reason for reason, mine, theirs in pairs if mine != theirs)
 
 
-def rejected(verdict: Verdict, chosen: Verdict, model: Model) -> Rejected:
+def rejected(verdict: Verdict, chosen: Verdict, ranking: Ranking) -> Rejected:
     candidate = verdict.candidate
     return Rejected(
         checkpoint=candidate.checkpoint.id,
         quant=candidate.checkpoint.quant,
         engine=candidate.engine,
         layout=layout_words(candidate.layout),
-        reason=why_not(verdict, chosen, model),
+        reason=why_not(verdict, chosen, ranking),
         missing_bytes=None if verdict.fits else verdict.missing_bytes,
     )
 

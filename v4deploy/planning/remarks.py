@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from v4deploy.domain.engine import EngineId
+from v4deploy.domain.engine import EngineProfile, MemoryModel
 from v4deploy.domain.finding import CheckGroup, Evidence, Finding, Severity, group_of
 from v4deploy.domain.hardware import HOST_POOL_ID, Host, Pool
 from v4deploy.domain.model import Release, Status
 from v4deploy.domain.plan import Basis, Candidate, FootprintRow, Request, Verdict
 from v4deploy.domain.units import GIB, format_gib
-from v4deploy.planning import margins, recipes, trades
+from v4deploy.planning import margins, trades
+from v4deploy.planning.case import Case
 from v4deploy.planning.pools import host_budget
 
 _TAKEN_BYTES = 2 * GIB
@@ -19,19 +20,17 @@ _ABOUT_POOLS = frozenset({"accelerator.ceiling-assumed", "accelerator.memory-nom
 """Findings about a host whose first evidence is the source of an amount of memory."""
 
 
-def of_plan(
-    chosen: Verdict, others: tuple[Verdict, ...], request: Request, release: Release, host: Host
-) -> tuple[Finding, ...]:
-    """Findings of a plan, the graver first. `others` fit too, the best first."""
-    candidate = chosen.candidate
+def of_plan(chosen: Verdict, others: tuple[Verdict, ...], request: Request, case: Case) -> tuple[Finding, ...]:
+    """Findings of a plan, the graver first. `others` fit too, the best first; `case` is that of the choice."""
+    candidate, host = chosen.candidate, case.host
     findings = (
-        *_old_release(release),
-        *_beyond_recipe(candidate, host),
+        *_old_release(case.release),
+        *_beyond_recipe(candidate, case.profile, host),
         *_unusable_devices(host),
         *_slow_parts(candidate),
         *_memory_in_use(candidate, host),
         *_about_used_pools(chosen, host),
-        *_host_not_counted(candidate, host),
+        *_host_not_counted(case.profile, host),
         *chosen.reasons,
         *trades.of_choice(chosen, others),
         *_short_context(candidate, request),
@@ -54,7 +53,7 @@ def _old_release(release: Release) -> tuple[Finding, ...]:
     )
 
 
-def _beyond_recipe(candidate: Candidate, host: Host) -> tuple[Finding, ...]:
+def _beyond_recipe(candidate: Candidate, profile: EngineProfile, host: Host) -> tuple[Finding, ...]:
     used = candidate.layout.device_indices
     architectures = {device.arch for device in host.devices if device.index in used}
     return tuple(
@@ -66,9 +65,8 @@ def _beyond_recipe(candidate: Candidate, host: Host) -> tuple[Finding, ...]:
             why="the arithmetic says that more fits, but nobody published that it started",
             fix=f"ask for `--context {limit.max_context_tokens}` if it does not start",
         )
-        for limit in recipes.CONTEXT_LIMITS
-        if limit.engine is candidate.engine
-        and limit.model == candidate.checkpoint.model
+        for limit in profile.recipes.context_limits
+        if limit.model == candidate.checkpoint.model
         and architectures == {limit.arch}
         and candidate.context_tokens > limit.max_context_tokens
     )
@@ -154,8 +152,8 @@ def _about_used_pools(chosen: Verdict, host: Host) -> tuple[Finding, ...]:
     )
 
 
-def _host_not_counted(candidate: Candidate, host: Host) -> tuple[Finding, ...]:
-    if candidate.engine not in {EngineId.VLLM, EngineId.MINDIE} or host_budget(host.memory) is not None:
+def _host_not_counted(profile: EngineProfile, host: Host) -> tuple[Finding, ...]:
+    if profile.memory_model is not MemoryModel.VLLM or host_budget(host.memory) is not None:
         return ()
     return (
         Finding(

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from v4deploy.domain.engine import EngineId, MemoryModel
+from v4deploy.domain.engine import MemoryModel
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import HOST_POOL_ID, ComputeApi, Device
 from v4deploy.domain.model import Checkpoint
 from v4deploy.domain.plan import Candidate, Layout, PoolUse, Request, Verdict
 from v4deploy.domain.units import format_gib
-from v4deploy.planning import footprint_llama_cpp, footprint_vllm, layouts, margins, recipes
+from v4deploy.planning import footprint_llama_cpp, footprint_vllm, layouts, margins
 from v4deploy.planning.attention import shares_kv_stream
 from v4deploy.planning.case import Case
 from v4deploy.planning.notes import fit_notes
-from v4deploy.planning.obstacles import DEFAULT_KV_CACHE_TYPE, find_obstacle
+from v4deploy.planning.obstacles import find_obstacle
 from v4deploy.planning.pools import pool_uses
 
 
@@ -66,14 +66,13 @@ def context_ladder(trial: Trial) -> tuple[int, ...]:
 
 def recipe_context_limit(trial: Trial) -> int | None:
     """The context at which the recipe for these devices stops. None where no recipe says so."""
-    engine, model = trial.case.profile.id, trial.case.model.id
     architectures = {device.arch for device in trial.devices}
     limits = [
         limit.max_context_tokens
-        for limit in recipes.CONTEXT_LIMITS
-        if limit.engine is engine and limit.model == model and architectures == {limit.arch}
+        for limit in trial.case.profile.recipes.context_limits
+        if limit.model == trial.case.model.id and architectures == {limit.arch}
     ]
-    if engine is EngineId.MINDIE:
+    if trial.case.profile.recipes.layouts:
         offered = layouts.rank_layouts(trial.devices, trial.case, concurrency=1)
         found = (layouts.recipe_of(layout, trial.devices, trial.case) for layout in offered)
         limits += [recipe.max_context_tokens for recipe in found if recipe is not None]
@@ -162,23 +161,23 @@ def _batches(layout: Layout, trial: Trial) -> tuple[int, ...]:
 
 
 def _may_draft(trial: Trial) -> bool:
-    """vLLM-Ascend drafts DSpark releases only from images of their own, so plans for it leave drafting out."""
-    unverified = any(device.arch in recipes.UNVERIFIED_DRAFTING for device in trial.devices)
-    is_vllm = trial.case.profile.id is EngineId.VLLM
-    return is_vllm and trial.case.release.draft is not None and trial.checkpoint.draft_bytes != 0 and not unverified
+    model = trial.case.model.id
+    undrafted = any(
+        habit.covers(device.arch, model) for habit in trial.case.profile.recipes.undrafted for device in trial.devices
+    )
+    return trial.case.release.draft is not None and trial.checkpoint.draft_bytes != 0 and not undrafted
 
 
 def _unplaced(trial: Trial) -> Candidate:
-    engine = trial.case.profile.id
-    request = trial.request
+    profile, request = trial.case.profile, trial.request
     return Candidate(
         checkpoint=trial.checkpoint,
-        engine=engine,
+        engine=profile.id,
         compute_api=trial.devices[0].compute_api if trial.devices else ComputeApi.CPU,
         layout=Layout(device_indices=tuple(device.index for device in trial.devices)),
         context_tokens=request.context_tokens or margins.CONTEXT_LADDER_TOKENS[-1],
         concurrency=request.concurrency,
-        kv_cache_type=request.kv_cache_type or DEFAULT_KV_CACHE_TYPE[engine],
+        kv_cache_type=request.kv_cache_type or profile.kv_cache_types[0],
         batch_tokens=margins.LLAMA_CPP_MICRO_BATCHES_TOKENS[0],
     )
 

@@ -1,0 +1,175 @@
+"""Brings the files of one directory in place: adopted where this machine has them, else fetched, and written down."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from v4deploy.domain.errors import DownloadError
+from v4deploy.domain.model import FileRole, Hub
+from v4deploy.domain.units import format_gb
+from v4deploy.pull import failures, store
+from v4deploy.pull.access import HubAccess, file_url
+from v4deploy.pull.download import Control, Fetched, Job, OneFileError, Progress, disk_error, fetch_file
+from v4deploy.pull.hashing import StoppedError
+from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan, Manifest
+from v4deploy.pull.request import SPARE_BYTES
+from v4deploy.pull.transport import Transport
+from v4deploy.pull.workers import run_all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """The files that a directory shall hold, at a commit.
+
+    Attributes:
+        checkpoint, roles: under which the manifest remembers them.
+        max_workers: files at once.
+    """
+
+    directory: Path
+    repo: str
+    hub: Hub
+    revision: str
+    checkpoint: str
+    roles: tuple[FileRole, ...]
+    files: tuple[FilePlan, ...]
+    max_workers: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """All files of an order, in place and right. `fetched_bytes` came over the network."""
+
+    files: tuple[FilePlan, ...]
+    fetched_bytes: int
+
+
+def fill_directory(order: Order, *, access: HubAccess, fetched_at: str, progress: Progress, control: Control) -> Filled:
+    """Bring all files of an order in place, alone in its directory.
+
+    Raises:
+        DownloadError: not all of them could be had, or another process is at work there.
+        ProfileError: the manifest of an earlier pull is broken.
+        KeyboardInterrupt: after all threads have ended and their parts are journalled.
+    """
+    fill = _Fill(order, access, control, progress)
+    try:
+        order.directory.mkdir(parents=True, exist_ok=True)
+        with store.locked(order.directory, since=fetched_at):
+            files = fill.run(fetched_at)
+    except OSError as error:
+        raise disk_error(error, order.directory / MANIFEST_NAME) from error
+    return Filled(files=files, fetched_bytes=fill.fetched_bytes)
+
+
+class _Fill:
+    """The work in a directory that is ours: the manifest grows as files finish, in this thread only."""
+
+    def __init__(self, order: Order, access: HubAccess, control: Control, progress: Progress) -> None:
+        self.fetched_bytes = 0
+        self._order = order
+        self._directory = order.directory
+        self._access = access
+        self._control = control
+        self._progress = progress
+        self._transport = Transport(access)
+        self._manifest = self._empty_manifest()
+        self._errors: list[DownloadError] = []
+
+    def run(self, fetched_at: str) -> tuple[FilePlan, ...]:
+        """Bring all files in place; their entries."""
+        # Read only now that the directory is ours: another pull may have added its files meanwhile.
+        before = store.read_manifest(self._directory) or self._empty_manifest()
+        now = dataclasses.replace(before, endpoint_host=self._access.host, fetched_at=fetched_at)
+        self._manifest = now.with_selection(self._order.checkpoint, self._order.roles, self._order.files)
+        complete, incomplete = self._sorted_out()
+        self._check_network_and_space(incomplete)
+        store.write_manifest(self._directory, self._manifest)
+        for file in complete:
+            self._progress.advanced(file.path, file.size_bytes, file.size_bytes)
+        run_all(self._fetch, incomplete, on_result=self._note, max_workers=self._order.max_workers, on_stop=self._stop)
+        complete, incomplete = self._sorted_out()
+        if self._errors or incomplete:
+            raise self._failure(complete)
+        return complete
+
+    def _empty_manifest(self) -> Manifest:
+        return Manifest(
+            repo=self._order.repo,
+            hub=self._order.hub,
+            revision=self._order.revision,
+            endpoint_host=self._access.host,
+            fetched_at="",
+            files=(),
+            selections=(),
+        )
+
+    def _sorted_out(self) -> tuple[tuple[FilePlan, ...], tuple[FilePlan, ...]]:
+        """The wanted files that are complete, and those that are not."""
+        paths = {file.path for file in self._order.files}
+        files = [file for file in self._manifest.files if file.path in paths]
+        complete = tuple(file for file in files if store.is_untouched(self._directory, file))
+        return complete, tuple(file for file in files if file not in complete)
+
+    def _check_network_and_space(self, incomplete: Sequence[FilePlan]) -> None:
+        needed = [file.size_bytes - store.kept_bytes(self._directory, file) for file in incomplete]
+        if self._access.offline and any(needed):
+            raise failures.offline(f"{sum(1 for size in needed if size)} of {len(incomplete)} files")
+        free = store.free_bytes(self._directory)
+        if free is None or sum(needed) + SPARE_BYTES <= free or not any(needed):
+            return
+        raise DownloadError(
+            f"{self._directory} has {format_gb(free)} free; {format_gb(sum(needed))} are still to come, and "
+            f"{format_gb(SPARE_BYTES)} have to stay free: {format_gb(sum(needed) + SPARE_BYTES - free)} are missing",
+            hint="free space there, or set V4DEPLOY_WEIGHTS_DIR to a larger disk; nothing was fetched",
+        )
+
+    def _fetch(self, file: FilePlan) -> Fetched:
+        job = Job(
+            file=file,
+            repo=self._manifest.repo,
+            host=self._access.host,
+            url=file_url(self._access, self._manifest.repo, self._manifest.revision, file.path),
+            destination=self._directory / file.path,
+        )
+        return fetch_file(
+            job,
+            transport=self._transport,
+            control=self._control,
+            progress=self._progress,
+        )
+
+    def _note(self, file: FilePlan, future: Future[Fetched]) -> None:
+        """Write down a finished file at once; go on after trouble with one file, end after trouble with all."""
+        try:
+            fetched = future.result()
+        except StoppedError:
+            return
+        except DownloadError as error:
+            self._errors.append(error)
+            if not isinstance(error, OneFileError):
+                self._stop()
+            return
+        self.fetched_bytes += fetched.fetched_bytes
+        self._manifest = self._manifest.with_file(fetched.file)
+        store.write_manifest(self._directory, self._manifest)
+        self._progress.advanced(file.path, file.size_bytes, file.size_bytes)
+
+    def _stop(self) -> None:
+        self._control.stop.set()
+        self._transport.abort()
+
+    def _failure(self, complete: Sequence[FilePlan]) -> DownloadError:
+        errors = self._errors or [DownloadError("the pull was stopped", hint=failures.GO_ON)]
+        first, *others = errors
+        complete_bytes = sum(file.size_bytes for file in complete)
+        safe = (
+            f"complete and checked: {len(complete)} of {len(self._order.files)} files, "
+            f"{format_gb(complete_bytes)}, in {self._directory}"
+        )
+        details = (*first.details, *dict.fromkeys(error.message for error in others), safe)
+        return DownloadError(first.message, hint=first.hint, details=details)

@@ -15,7 +15,7 @@ from tests.pull.conftest import Desk
 from tests.support.pull_builders import REPO, checkpoint
 from v4deploy.domain.errors import DownloadError, UsageError
 from v4deploy.pull.access import DEFAULT_ENDPOINT, HubAccess, access_from
-from v4deploy.pull.hub import list_repository
+from v4deploy.pull.hubs import list_repository
 from v4deploy.pull.retry import RetryPolicy
 from v4deploy.pull.transport import Transport
 

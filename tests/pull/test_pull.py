@@ -9,7 +9,7 @@ import pytest
 from tests.pull.conftest import Desk
 from tests.support.pull_builders import REPO, checkpoint, safetensors_bytes, write
 from v4deploy.domain.errors import DownloadError, ProfileError
-from v4deploy.domain.model import CheckpointFormat, FileRole, Hub
+from v4deploy.domain.model import CheckpointFormat, FileRole
 from v4deploy.pull import store
 from v4deploy.pull.access import HubAccess
 from v4deploy.pull.manifest import MANIFEST_NAME
@@ -159,13 +159,6 @@ def test_offline_never_repairs_from_the_network(desk: Desk) -> None:
     with pytest.raises(DownloadError, match="HF_HUB_OFFLINE"):
         desk.pull(access=HubAccess(endpoint=desk.hub.endpoint, offline=True))
     assert not desk.hub.faults.seen
-
-
-def test_modelscope_is_refused_with_the_command_that_works(desk: Desk) -> None:
-    with pytest.raises(DownloadError, match="modelscope") as caught:
-        desk.pull(desk.request(checkpoint(hub=Hub.MODELSCOPE)))
-    assert caught.value.hint is not None
-    assert f"modelscope download --model {REPO}" in caught.value.hint
 
 
 def test_a_broken_manifest_says_how_to_go_on(desk: Desk) -> None:

@@ -96,7 +96,7 @@ def pull(
     try:
         done = pull_checkpoint(
             request,
-            access=access_from(workspace.environ),
+            access=access_from(workspace.environ, choice.checkpoint.hub),
             fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
             progress=_Totals(report, preview.total_bytes),
         )

@@ -1,22 +1,28 @@
-"""Where the hub is and how it may be asked: endpoint, token, offline switch, from the usual variables."""
+"""Where a hub is and how it may be asked: endpoint, token, offline switch, from the usual variables."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from v4deploy.domain.errors import UsageError
+from v4deploy.domain.model import Hub
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
+# modelscope_hub 0.5.1, constants.py (DEFAULT_ENDPOINT); the international site is https://www.modelscope.ai.
+DEFAULT_MODELSCOPE_ENDPOINT = "https://www.modelscope.cn"
+_TOKEN = re.compile(r"[\w.~+/=-]+", re.ASCII)
 _TRUE_WORDS = {"1", "ON", "YES", "TRUE"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubAccess:
-    """Where the hub is and how we may ask it. The token never shows in a repr."""
+    """Where a hub is and how we may ask it. The token never shows in a repr."""
 
+    hub: Hub = Hub.HUGGINGFACE
     endpoint: str = DEFAULT_ENDPOINT
     token: str | None = field(default=None, repr=False)
     offline: bool = False
@@ -31,21 +37,63 @@ class HubAccess:
         """Host and port, without the user and password that an address may carry."""
         return urlsplit(self.endpoint).netloc.rpartition("@")[2]
 
+    @property
+    def credentials(self) -> dict[str, str]:
+        """Headers for requests to the hub itself; never for the storage server that it sends us on to."""
+        if self.token is None:
+            return {}
+        headers = {"Authorization": f"Bearer {self.token}"}
+        if self.hub is Hub.MODELSCOPE:
+            # Its older endpoints know the token as this cookie only (modelscope_hub 0.5.1, _legacy_api.py).
+            headers["Cookie"] = f"m_session_id={self.token}"
+        return headers
 
-def access_from(environ: Mapping[str, str]) -> HubAccess:
-    """HF_ENDPOINT, HF_TOKEN or the token file that `hf auth login` writes, and HF_HUB_OFFLINE.
+
+def access_from(environ: Mapping[str, str], hub: Hub = Hub.HUGGINGFACE) -> HubAccess:
+    """How to ask a hub, from its own variables: HF_ENDPOINT, HF_TOKEN or the token file that `hf auth login` writes;
+    MODELSCOPE_ENDPOINT and MODELSCOPE_API_TOKEN. HF_HUB_OFFLINE forbids the network for both.
 
     Raises:
-        UsageError: HF_ENDPOINT is not an http or https address.
+        UsageError: the endpoint is not an http or https address, or the token could not be sent.
     """
-    endpoint = (environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    offline = any(environ.get(name, "").upper() in _TRUE_WORDS for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+    match hub:
+        case Hub.HUGGINGFACE:
+            endpoint = _address(environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT, "HF_ENDPOINT", DEFAULT_ENDPOINT)
+            return HubAccess(endpoint=endpoint, token=_token_from(environ), offline=offline)
+        case Hub.MODELSCOPE:
+            return HubAccess(
+                hub=hub, endpoint=_modelscope_endpoint(environ), token=_modelscope_token(environ), offline=offline
+            )
+
+
+def _address(text: str, variable: str, example: str) -> str:
+    endpoint = text.strip().rstrip("/")
     parts = urlsplit(endpoint)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError(f"{variable} is not an address of a hub", hint=f"write it like `{example}`, or unset it")
+    return endpoint
+
+
+def _modelscope_endpoint(environ: Mapping[str, str]) -> str:
+    """As ModelScope's own client reads it: a bare domain is fine, the older MODELSCOPE_DOMAIN counts too."""
+    variable = "MODELSCOPE_ENDPOINT" if environ.get("MODELSCOPE_ENDPOINT", "").strip() else "MODELSCOPE_DOMAIN"
+    text = environ.get(variable, "").strip() or DEFAULT_MODELSCOPE_ENDPOINT
+    return _address(text if "://" in text else f"https://{text}", variable, DEFAULT_MODELSCOPE_ENDPOINT)
+
+
+def _modelscope_token(environ: Mapping[str, str]) -> str | None:
+    """The variable only: what `modelscope login` leaves on the disk is a pickle, and reading one runs its code.
+
+    Raises:
+        UsageError: it would end the header that it is sent in.
+    """
+    token = environ.get("MODELSCOPE_API_TOKEN", "").strip() or None
+    if token is not None and not _TOKEN.fullmatch(token):
         raise UsageError(
-            "HF_ENDPOINT is not an address of a hub", hint="write it like `https://huggingface.co`, or unset it"
+            "MODELSCOPE_API_TOKEN holds characters that no token has", hint="copy the token again, without quotes"
         )
-    offline = any(environ.get(name, "").upper() in _TRUE_WORDS for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
-    return HubAccess(endpoint=endpoint, token=_token_from(environ), offline=offline)
+    return token
 
 
 def _token_from(environ: Mapping[str, str]) -> str | None:
@@ -63,4 +111,10 @@ def _token_from(environ: Mapping[str, str]) -> str | None:
 
 def file_url(access: HubAccess, repo: str, revision: str, path: str) -> str:
     """The address of a file at a commit; it answers with the bytes or sends us on to a signed one."""
-    return f"{access.endpoint}/{repo}/resolve/{revision}/{quote(path)}"
+    match access.hub:
+        case Hub.HUGGINGFACE:
+            return f"{access.endpoint}/{repo}/resolve/{revision}/{quote(path)}"
+        case Hub.MODELSCOPE:
+            # modelscope_hub 0.5.1, _legacy_api.py: get_download_url.
+            query = urlencode({"Revision": revision, "FilePath": path})
+            return f"{access.endpoint}/api/v1/models/{repo}/repo?{query}"

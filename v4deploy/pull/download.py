@@ -211,11 +211,7 @@ class _Fetch:
                 retry_after_seconds=retry_after_seconds(answer.headers),
             )
         error = failures.refused(
-            answer.status,
-            repo=self._job.repo,
-            host=self._job.host,
-            what=self._file.path,
-            had_token=self._transport.has_token,
+            answer.status, repo=self._job.repo, what=self._file.path, access=self._transport.access
         )
         if answer.status == 404:  # noqa: PLR2004
             raise OneFileError(error.message, hint=error.hint)
@@ -238,7 +234,7 @@ class _Fetch:
 
     def _given_up(self, fault: TransferError) -> DownloadError:
         if fault.status == 429:  # noqa: PLR2004 - HTTP: too many requests
-            return failures.too_many_requests(self._job.host, fault.retry_after_seconds)
+            return failures.too_many_requests(self._transport.access, fault.retry_after_seconds)
         tries = self._control.policy.attempts
         return DownloadError(
             f"{self._file.path} could not be fetched from {self._job.host} in {tries} tries: {fault.reason}",

@@ -1,27 +1,53 @@
-"""The words for a hub that says no: one place for the API client and for the downloader."""
+"""The words for a hub that says no: one place for the API clients and for the downloader."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from v4deploy.domain.errors import DownloadError
+from v4deploy.domain.model import Hub
+from v4deploy.pull.access import HubAccess
 
 GO_ON = "run the same command again: it goes on from the last verified byte"
 
 
-def refused(status: int, *, repo: str, host: str, what: str, had_token: bool) -> DownloadError:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubWords:
+    """The variables that hold a hub's address and token, and the words for making the token known."""
+
+    endpoint: str
+    token: str
+    login: str
+
+
+def words_of(hub: Hub) -> HubWords:
+    """What hints say for a hub."""
+    match hub:
+        case Hub.HUGGINGFACE:
+            name = "HF_TOKEN"
+            return HubWords(endpoint="HF_ENDPOINT", token=name, login=f"`export {name}=...` (or `hf auth login`)")
+        case Hub.MODELSCOPE:
+            name = "MODELSCOPE_API_TOKEN"
+            return HubWords(endpoint="MODELSCOPE_ENDPOINT", token=name, login=f"`export {name}=...`")
+
+
+def refused(status: int, *, repo: str, what: str, access: HubAccess) -> DownloadError:
     """The error for an HTTP status with which a hub refuses `what` (`the file list`, a path)."""
+    host, words = access.host, words_of(access.hub)
     if status == 401:  # noqa: PLR2004 - HTTP
-        why = "does not accept the token" if had_token else "wants a token, or the repository does not exist"
+        why = "does not accept the token" if access.token else "wants a token, or the repository does not exist"
         return DownloadError(
             f"{host} refused {what} of {repo}: it {why} (401)",
-            hint="make a token with read access at the hub, `export HF_TOKEN=...` (or `hf auth login`), pull again",
+            hint=f"make a token with read access at the hub, {words.login}, pull again",
         )
     if status == 403:  # noqa: PLR2004
         return (
-            gated(repo, host)
-            if had_token
+            gated(repo, access)
+            if access.token
             else DownloadError(
                 f"{host} refused {what} of {repo} (403)",
-                hint="if the repository is gated, accept its terms in a browser, `export HF_TOKEN=...` and pull again",
+                hint=f"if the repository is gated, accept its terms in a browser, `export {words.token}=...` "
+                "and pull again",
             )
         )
     if status == 404:  # noqa: PLR2004
@@ -32,47 +58,57 @@ def refused(status: int, *, repo: str, host: str, what: str, had_token: bool) ->
     return DownloadError(f"{host} answered {status} for {what} of {repo}", hint=f"later, {GO_ON}")
 
 
-def gated(repo: str, host: str) -> DownloadError:
+def gated(repo: str, access: HubAccess) -> DownloadError:
     """The repository exists, but its terms have not been accepted by this account."""
     return DownloadError(
-        f"{repo} is gated on {host}, and this account has no access (403)",
-        hint=f"open {repo} on {host} in a browser, accept its terms, `export HF_TOKEN=...` and pull again",
+        f"{repo} is gated on {access.host}, and this account has no access (403)",
+        hint=f"open {repo} on {access.host} in a browser, accept its terms, "
+        f"`export {words_of(access.hub).token}=...` and pull again",
     )
 
 
-def no_repository(repo: str, host: str, *, had_token: bool) -> DownloadError:
+def no_repository(repo: str, access: HubAccess) -> DownloadError:
     """The hub knows no such repository, or hides it from this account."""
-    why = "or the token may not see it" if had_token else "or it is private and no token was given"
+    why = "or the token may not see it" if access.token else "or it is private and no token was given"
     return DownloadError(
-        f"{host} has no repository {repo}, {why} (404)",
-        hint="check the name with `v4deploy models`; for a private repository `export HF_TOKEN=...` and pull again",
+        f"{access.host} has no repository {repo}, {why} (404)",
+        hint="check the name with `v4deploy models`; for a private repository "
+        f"`export {words_of(access.hub).token}=...` and pull again",
     )
 
 
-def no_revision(repo: str, host: str, revision: str) -> DownloadError:
+def no_revision(repo: str, revision: str, access: HubAccess) -> DownloadError:
     """The repository exists without this branch, tag or commit."""
     return DownloadError(
-        f"{repo} on {host} has no revision `{revision}` (404)",
+        f"{repo} on {access.host} has no revision `{revision}` (404)",
         hint="the publisher may have rewritten the history, or a mirror lags: pull another revision, "
-        "or unset HF_ENDPOINT",
+        f"or unset {words_of(access.hub).endpoint}",
     )
 
 
-def too_many_requests(host: str, wait_seconds: float | None) -> DownloadError:
+def too_many_requests(access: HubAccess, wait_seconds: float | None) -> DownloadError:
     """The hub keeps asking to come back later."""
     wait = "" if wait_seconds is None else f" and asks to wait {wait_seconds:.0f} seconds"
     return DownloadError(
-        f"{host} says that there were too many requests (429){wait}",
-        hint=f"wait, or `export HF_TOKEN=...` for a higher limit; then {GO_ON}",
+        f"{access.host} says that there were too many requests (429){wait}",
+        hint=f"wait, or `export {words_of(access.hub).token}=...` for a higher limit; then {GO_ON}",
     )
 
 
-def unreachable(host: str, reason: str) -> DownloadError:
+def unreachable(access: HubAccess, reason: str) -> DownloadError:
     """No HTTP answer came back at all."""
     return DownloadError(
-        f"{host} cannot be reached: {reason}",
-        hint="check the network, HTTPS_PROXY and HF_ENDPOINT (a mirror's address); "
+        f"{access.host} cannot be reached: {reason}",
+        hint=f"check the network, HTTPS_PROXY and {words_of(access.hub).endpoint} (a mirror's address); "
         "on a machine without network, pull elsewhere and copy the weights directory",
+    )
+
+
+def not_a_hub(access: HubAccess) -> DownloadError:
+    """Something answered, but not in the hub's form."""
+    return DownloadError(
+        f"{access.host} did not answer like a model hub",
+        hint=f"check {words_of(access.hub).endpoint}; a login page of the local network answers like this too",
     )
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.finding import Finding, Severity
-from v4deploy.domain.model import Checkpoint, Hub
 from v4deploy.pull import store
 from v4deploy.pull.access import HubAccess
 from v4deploy.pull.download import Control, Progress
 from v4deploy.pull.fill import Order, fill_directory
-from v4deploy.pull.hub import list_repository
+from v4deploy.pull.hubs import list_repository
 from v4deploy.pull.manifest import FilePlan, Manifest
 from v4deploy.pull.request import PullRequest
 from v4deploy.pull.selection import compare_with_catalogue, first_main_path, select_files
@@ -68,8 +66,6 @@ def pull_checkpoint(
     """
     control = control or Control()
     checkpoint = request.checkpoint
-    if checkpoint.hub is not Hub.HUGGINGFACE:
-        raise _other_hub(checkpoint)
     progress = progress or _Silent()
     wanted = _resolve(request, access, control, progress)
     order = Order(
@@ -105,13 +101,6 @@ class _Wanted:
     revision: str
     files: tuple[FilePlan, ...]
     findings: tuple[Finding, ...]
-
-
-def _other_hub(checkpoint: Checkpoint) -> DownloadError:
-    return DownloadError(
-        f"{checkpoint.repo} is published on {checkpoint.hub.value}, from which v4deploy cannot download",
-        hint=f"fetch it with `modelscope download --model {checkpoint.repo} --local_dir DIRECTORY`",
-    )
 
 
 def _resolve(request: PullRequest, access: HubAccess, control: Control, progress: Progress) -> _Wanted:

@@ -12,6 +12,7 @@ from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole
 from v4deploy.domain.units import format_gb
+from v4deploy.pull.failures import words_of
 from v4deploy.pull.manifest import FilePlan, split_name, split_problems
 
 # Drafts and projectors are fetched when a plan uses them; everything else is needed to start at all.
@@ -77,7 +78,7 @@ def compare_with_catalogue(checkpoint: Checkpoint, chosen: Sequence[FilePlan], *
     if differences and checkpoint.revision == revision:
         raise DownloadError(
             f"the hub's listing of {checkpoint.repo} at {revision[:12]} contradicts the catalogue",
-            hint="unset HF_ENDPOINT if it names a mirror, then pull again; nothing was fetched",
+            hint=_not_fetched(checkpoint),
             details=tuple(differences),
         )
     weights_bytes = sum(file.size_bytes for file in chosen if file.role in {FileRole.MAIN, FileRole.ENGRAM})
@@ -94,6 +95,10 @@ def compare_with_catalogue(checkpoint: Checkpoint, chosen: Sequence[FilePlan], *
             why="a plan computed from the catalogue's size is off by the difference",
         ),
     )
+
+
+def _not_fetched(checkpoint: Checkpoint) -> str:
+    return f"unset {words_of(checkpoint.hub).endpoint} if it names a mirror, then pull again; nothing was fetched"
 
 
 def _is_near(weights_bytes: int, catalogue_bytes: int | None) -> bool:
@@ -146,7 +151,7 @@ def _named_files(checkpoint: Checkpoint, mains: Sequence[FilePlan], *, strict: b
     if missing and strict:
         raise DownloadError(
             f"{checkpoint.repo} lacks files that the catalogue names for `{checkpoint.quant}`",
-            hint="unset HF_ENDPOINT if it names a mirror, then pull again; nothing was fetched",
+            hint=_not_fetched(checkpoint),
             details=tuple(missing),
         )
     if missing:

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse, HTTPSConnection
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
@@ -77,9 +78,9 @@ class Transport:
         self._aborted = False
 
     @property
-    def has_token(self) -> bool:
-        """Whether requests to the hub carry a token."""
-        return self._access.token is not None
+    def access(self) -> HubAccess:
+        """Which hub it asks, and how."""
+        return self._access
 
     def abort(self) -> None:
         """Cut all connections, so that no thread waits for a server that has stalled."""
@@ -108,7 +109,7 @@ class Transport:
                     declared_sha256 = _declared_sha256(response.headers) or declared_sha256
                 if response.status not in _REDIRECTS:
                     yield Answer(
-                        status=response.status,
+                        status=_true_status(response),
                         headers=response.headers,
                         from_hub=from_hub,
                         declared_sha256=declared_sha256,
@@ -129,9 +130,7 @@ class Transport:
             "User-Agent": "v4deploy",
             "Connection": "close",
         }
-        if from_hub and self._access.token is not None:
-            headers["Authorization"] = f"Bearer {self._access.token}"
-        return headers
+        return headers | self._access.credentials if from_hub else headers
 
     @contextmanager
     def _request(self, parts: SplitResult, headers: dict[str, str]) -> Iterator[HTTPResponse]:
@@ -233,6 +232,13 @@ def _redirect_target(url: str, headers: HTTPMessage) -> str:
             hint="unset HF_ENDPOINT if it names a mirror, then pull again",
         )
     return target
+
+
+def _true_status(response: HTTPResponse) -> int:
+    """ModelScope serves the range that was asked for, and calls it 200 instead of 206 (modelscope_hub issue 50)."""
+    if response.status == HTTPStatus.OK and "Content-Range" in response.headers:
+        return HTTPStatus.PARTIAL_CONTENT
+    return response.status
 
 
 def _declared_sha256(headers: HTTPMessage) -> str | None:

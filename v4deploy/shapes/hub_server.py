@@ -44,7 +44,10 @@ class LoopbackHub:
 
     Attributes:
         endpoint: what HF_ENDPOINT has to say; empty outside the `with` block.
+        partial_status: with which a range is answered.
     """
+
+    partial_status = HTTPStatus.PARTIAL_CONTENT
 
     def __init__(self, root: Path, *, page_entries: int = _PAGE_ENTRIES) -> None:
         self._root = root
@@ -170,7 +173,7 @@ class LoopbackHub:
         partial = "Range" in handler.headers
         if partial:
             headers = (*headers, ("Content-Range", f"bytes {first}-{end - 1}/{file.size_bytes}"))
-        status = HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK
+        status = self.partial_status if partial else HTTPStatus.OK
         handler.send_head(status, (*headers, ("Accept-Ranges", "bytes")), end - first)
         if handler.command != "HEAD":
             handler.send_span(file.source, first, end)

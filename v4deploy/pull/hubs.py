@@ -1,0 +1,53 @@
+"""Asks whichever hub publishes a repository for its files, and asks again where that may help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from v4deploy.domain.errors import DownloadError
+from v4deploy.domain.model import Hub
+from v4deploy.pull import failures, hub, modelscope
+from v4deploy.pull.access import HubAccess
+from v4deploy.pull.listing import Listing
+from v4deploy.pull.retry import RetryPolicy, TransferError
+
+# An address that does not answer is mostly mistyped or behind a proxy: say so soon, a person is waiting.
+_UNREACHABLE_ATTEMPTS = 3
+
+
+def list_repository(
+    repo: str, revision: str | None, access: HubAccess, *, policy: RetryPolicy, pause: Callable[[str, float], None]
+) -> Listing:
+    """Resolve a revision (None: the default branch) to a commit and list the files of that commit.
+
+    `pause` is called with the reason and the seconds before another try.
+
+    Raises:
+        DownloadError: what the hub said, in words, with the command to go on.
+    """
+    if access.offline:
+        raise failures.offline(f"the file list of {repo}")
+    attempt = 0
+    while True:
+        try:
+            return _ask(repo, revision, access)
+        except TransferError as fault:
+            attempt += 1
+            wait_seconds = policy.wait_seconds(attempt, fault.retry_after_seconds)
+            if wait_seconds is None or (fault.status is None and attempt >= _UNREACHABLE_ATTEMPTS):
+                raise _given_up(fault, access) from fault
+            pause(fault.reason, wait_seconds)
+
+
+def _ask(repo: str, revision: str | None, access: HubAccess) -> Listing:
+    match access.hub:
+        case Hub.HUGGINGFACE:
+            return hub.ask(repo, revision, access)
+        case Hub.MODELSCOPE:
+            return modelscope.ask(repo, revision, access)
+
+
+def _given_up(fault: TransferError, access: HubAccess) -> DownloadError:
+    if fault.status == 429:  # noqa: PLR2004 - HTTP: too many requests
+        return failures.too_many_requests(access, fault.retry_after_seconds)
+    return failures.unreachable(access, fault.reason)

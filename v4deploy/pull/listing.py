@@ -1,0 +1,66 @@
+"""A repository's files at a commit, as any hub lists them, and what a listing has to say of each file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from v4deploy.domain.errors import DownloadError
+from v4deploy.domain.model import Hub
+from v4deploy.pull.failures import words_of
+from v4deploy.pull.manifest import FilePlan, is_safe_path, role_of
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# HTTP: the same request may be answered later.
+TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+# Listings are small; a hub that takes longer hangs.
+ANSWER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """All files of a repository at one commit."""
+
+    repo: str
+    revision: str
+    files: tuple[FilePlan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One file as a hub lists it; None is what it does not say.
+
+    Attributes:
+        git_sha1: git's blob hash; counts only where there is no SHA-256.
+    """
+
+    path: str
+    size_bytes: int | None
+    sha256: str | None
+    git_sha1: str | None = None
+
+
+def file_of(entry: Entry, repo: str, hub: Hub) -> FilePlan:
+    """A listed file, fit to be fetched.
+
+    Raises:
+        DownloadError: a path that leaves its directory, or a file that could not be checked once it is here.
+    """
+    endpoint = words_of(hub).endpoint
+    if not is_safe_path(entry.path):
+        raise DownloadError(
+            f"the listing of {repo} has a path that leaves its directory: `{entry.path}`",
+            hint=f"do not use this mirror; unset {endpoint} and pull again. Nothing was fetched",
+        )
+    if entry.size_bytes is None or (entry.sha256 is None and entry.git_sha1 is None):
+        raise DownloadError(
+            f"the listing of {repo} has no size or hash for `{entry.path}`, so it could not be checked",
+            hint=f"this mirror drops them: unset {endpoint}, or name another mirror, and pull again",
+        )
+    return FilePlan(
+        path=entry.path,
+        size_bytes=entry.size_bytes,
+        role=role_of(entry.path),
+        sha256=entry.sha256,
+        git_sha1=None if entry.sha256 is not None else entry.git_sha1,
+    )

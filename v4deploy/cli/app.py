@@ -162,6 +162,7 @@ def pull(
         str | None, typer.Option("--revision", metavar="COMMIT", help="instead of the catalogue's commit")
     ] = None,
     plan_file: options.PlanFile = None,
+    adopt_from: options.AdoptFrom = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -177,7 +178,15 @@ def pull(
 
     workspace, output = open_workspace(os.environ), _output(json, quiet)
     choice = choose_weights(workspace, Wish(model=model, quant=quant, repo=repo), plan_file)
-    return output.finish(run(workspace, choice, report=output.report, revision=revision, dry_run=dry_run), view_pull)
+    done = run(
+        workspace,
+        choice,
+        report=output.report,
+        revision=revision,
+        dry_run=dry_run,
+        adopt_from=tuple(adopt_from or ()),
+    )
+    return output.finish(done, view_pull)
 
 
 @app.command()

@@ -81,6 +81,16 @@ WeightsDir = Annotated[
         show_default=False,
     ),
 ]
+AdoptFrom = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--from",
+        parser=_path,
+        metavar="DIR",
+        help="take over what fits from there (again for more); earlier pulls and the hub's cache are always looked at",
+        show_default=False,
+    ),
+]
 OutputDir = Annotated[Path, typer.Option("--output", "-o", parser=_path, metavar="DIR", help="where the files go")]
 Target = Annotated[
     str | None,

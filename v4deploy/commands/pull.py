@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from v4deploy.commands.result import Report, Result, Step, StepState, Transfer
 from v4deploy.commands.weights import roles_of
@@ -13,7 +14,8 @@ from v4deploy.domain.catalogue import resolve_quant
 from v4deploy.domain.errors import InterruptedRunError, UsageError
 from v4deploy.domain.model import Checkpoint, FileRole, QuantAlias, Runnable
 from v4deploy.domain.plan import Plan
-from v4deploy.pull.access import access_from
+from v4deploy.pull.access import access_from, hub_cache
+from v4deploy.pull.adopt.places import Places
 from v4deploy.pull.pull import PullResult, pull_checkpoint
 from v4deploy.pull.request import PullPreview, PullRequest, preview_pull
 from v4deploy.pull.selection import DEFAULT_ROLES
@@ -76,17 +78,30 @@ def choice_of(plan: Plan) -> PullChoice:
     return PullChoice(checkpoint=plan.chosen.checkpoint, alias=plan.alias, roles=roles_of(plan))
 
 
-def pull(
-    workspace: Workspace, choice: PullChoice, *, report: Report, revision: str | None = None, dry_run: bool = False
+def pull(  # noqa: PLR0913 - one argument an option
+    workspace: Workspace,
+    choice: PullChoice,
+    *,
+    report: Report,
+    revision: str | None = None,
+    dry_run: bool = False,
+    adopt_from: tuple[Path, ...] = (),
 ) -> Result[PullReport]:
     """Fetch a checkpoint, or (dry run) say from the catalogue alone what would be fetched.
 
+    What earlier pulls, the hub's own cache or the directories of `adopt_from` hold is taken over instead of fetched.
+
     Raises:
+        UsageError: one of `adopt_from` is not a directory.
         DownloadError: not all of it could be had; what is complete stays.
         InterruptedRunError: Ctrl-C; the next pull goes on from there.
     """
     request = PullRequest(
-        checkpoint=choice.checkpoint, weights_root=workspace.weights_root, revision=revision, roles=choice.roles
+        checkpoint=choice.checkpoint,
+        weights_root=workspace.weights_root,
+        revision=revision,
+        roles=choice.roles,
+        places=places_of(workspace, adopt_from),
     )
     preview = preview_pull(request)
     if dry_run:
@@ -110,6 +125,11 @@ def pull(
         data=PullReport(alias=choice.alias, others=choice.others, preview=preview, done=done),
         findings=done.findings,
     )
+
+
+def places_of(workspace: Workspace, given: tuple[Path, ...] = ()) -> Places:
+    """Where weights may lie on this machine already."""
+    return Places(weights_root=workspace.weights_root, hub_cache=hub_cache(workspace.environ), given=given)
 
 
 class _Totals:

@@ -100,13 +100,22 @@ def _token_from(environ: Mapping[str, str]) -> str | None:
     """The token; None when there is none. An unreadable token file counts as none: public weights need no token."""
     if token := environ.get("HF_TOKEN", "").strip():
         return token
-    cache = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or "/nonexistent") / ".cache")
-    home = Path(environ.get("HF_HOME") or cache / "huggingface")
-    path = Path(environ.get("HF_TOKEN_PATH") or home / "token")
+    path = Path(environ.get("HF_TOKEN_PATH") or _hub_home(environ) / "token")
     try:
         return path.read_text(encoding="utf-8").strip() or None
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def hub_cache(environ: Mapping[str, str]) -> Path:
+    """Where `hf download` and engines keep what they fetch: HF_HUB_CACHE, else `hub` in HF_HOME."""
+    named = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
+    return Path(named).expanduser() if named else _hub_home(environ) / "hub"
+
+
+def _hub_home(environ: Mapping[str, str]) -> Path:
+    cache = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or "/nonexistent") / ".cache")
+    return Path(environ.get("HF_HOME") or cache / "huggingface").expanduser()
 
 
 def file_url(access: HubAccess, repo: str, revision: str, path: str) -> str:

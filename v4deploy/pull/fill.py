@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from v4deploy.domain.errors import DownloadError
+from v4deploy.domain.finding import Finding
 from v4deploy.domain.model import FileRole, Hub
 from v4deploy.domain.units import format_gb
 from v4deploy.pull import failures, store
 from v4deploy.pull.access import HubAccess, file_url
+from v4deploy.pull.adopt.adopt import Adopted, Adopter
+from v4deploy.pull.adopt.parts import adopt_parts
+from v4deploy.pull.adopt.places import Finds, Places
 from v4deploy.pull.download import Control, Fetched, Job, OneFileError, Progress, disk_error, fetch_file
 from v4deploy.pull.hashing import StoppedError
 from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan, Manifest
+from v4deploy.pull.part import settled
 from v4deploy.pull.request import SPARE_BYTES
 from v4deploy.pull.transport import Transport
 from v4deploy.pull.workers import run_all
@@ -28,6 +34,8 @@ class Order:
     Attributes:
         checkpoint, roles: under which the manifest remembers them.
         max_workers: files at once.
+        places: where files are looked for before they are fetched.
+        distrusted: paths whose present content is known to be wrong, whatever its size.
     """
 
     directory: Path
@@ -38,14 +46,24 @@ class Order:
     roles: tuple[FileRole, ...]
     files: tuple[FilePlan, ...]
     max_workers: int = 4
+    places: Places = field(default_factory=Places)
+    distrusted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filled:
-    """All files of an order, in place and right. `fetched_bytes` came over the network."""
+    """All files of an order, in place and right.
+
+    Attributes:
+        fetched_bytes: came over the network.
+        adopted: were elsewhere on this machine.
+        findings: what looked like a wanted file and was none.
+    """
 
     files: tuple[FilePlan, ...]
     fetched_bytes: int
+    adopted: tuple[Adopted, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def fill_directory(order: Order, *, access: HubAccess, fetched_at: str, progress: Progress, control: Control) -> Filled:
@@ -63,7 +81,9 @@ def fill_directory(order: Order, *, access: HubAccess, fetched_at: str, progress
             files = fill.run(fetched_at)
     except OSError as error:
         raise disk_error(error, order.directory / MANIFEST_NAME) from error
-    return Filled(files=files, fetched_bytes=fill.fetched_bytes)
+    return Filled(
+        files=files, fetched_bytes=fill.fetched_bytes, adopted=tuple(fill.adopted), findings=tuple(fill.findings)
+    )
 
 
 class _Fill:
@@ -71,6 +91,8 @@ class _Fill:
 
     def __init__(self, order: Order, access: HubAccess, control: Control, progress: Progress) -> None:
         self.fetched_bytes = 0
+        self.adopted: list[Adopted] = []
+        self.findings: list[Finding] = []
         self._order = order
         self._directory = order.directory
         self._access = access
@@ -87,6 +109,9 @@ class _Fill:
         now = dataclasses.replace(before, endpoint_host=self._access.host, fetched_at=fetched_at)
         self._manifest = now.with_selection(self._order.checkpoint, self._order.roles, self._order.files)
         complete, incomplete = self._sorted_out()
+        if incomplete:
+            self._adopt(incomplete, fetched_at)
+            complete, incomplete = self._sorted_out()
         self._check_network_and_space(incomplete)
         store.write_manifest(self._directory, self._manifest)
         for file in complete:
@@ -114,6 +139,46 @@ class _Fill:
         files = [file for file in self._manifest.files if file.path in paths]
         complete = tuple(file for file in files if store.is_untouched(self._directory, file))
         return complete, tuple(file for file in files if file not in complete)
+
+    def _adopt(self, incomplete: Sequence[FilePlan], now: str) -> None:
+        """Before the space is checked: what is linked or cloned needs none."""
+        places, stop = self._order.places, self._control.stop
+        absent = [file for file in incomplete if not self._may_be_in_place(file)]
+        if not absent:
+            return
+        adopter = Adopter(Finds(places, absent), stop)
+
+        def adopt(file: FilePlan) -> Adopted | None:
+            def on_bytes(done_bytes: int) -> None:
+                self._progress.advanced(file.path, done_bytes, file.size_bytes)
+
+            return adopter.adopt(file, self._directory / file.path, on_bytes=on_bytes)
+
+        run_all(adopt, absent, on_result=self._note_adopted, max_workers=self._order.max_workers, on_stop=self._stop)
+        self.findings.extend(adopter.findings)
+        if places.weights_root is not None:
+            taken = {adopted.path for adopted in self.adopted}
+            rest = [file for file in absent if file.path not in taken]
+            self.adopted.extend(adopt_parts(rest, self._directory, places.weights_root, since=now))
+
+    def _may_be_in_place(self, file: FilePlan) -> bool:
+        """Whether a run that was cut off may have finished this file: it will be hashed where it lies."""
+        if file.path in self._order.distrusted:
+            return False
+        path = self._directory / file.path
+        return path.is_file() and path.stat().st_size == file.size_bytes
+
+    def _note_adopted(self, file: FilePlan, future: Future[Adopted | None]) -> None:
+        with contextlib.suppress(StoppedError):
+            adopted = future.result()
+            if adopted is not None:
+                self.adopted.append(adopted)
+                self._finished(settled(file, self._directory / file.path))
+
+    def _finished(self, file: FilePlan) -> None:
+        self._manifest = self._manifest.with_file(file)
+        store.write_manifest(self._directory, self._manifest)
+        self._progress.advanced(file.path, file.size_bytes, file.size_bytes)
 
     def _check_network_and_space(self, incomplete: Sequence[FilePlan]) -> None:
         needed = [file.size_bytes - store.kept_bytes(self._directory, file) for file in incomplete]
@@ -143,7 +208,7 @@ class _Fill:
             progress=self._progress,
         )
 
-    def _note(self, file: FilePlan, future: Future[Fetched]) -> None:
+    def _note(self, _file: FilePlan, future: Future[Fetched]) -> None:
         """Write down a finished file at once; go on after trouble with one file, end after trouble with all."""
         try:
             fetched = future.result()
@@ -155,9 +220,7 @@ class _Fill:
                 self._stop()
             return
         self.fetched_bytes += fetched.fetched_bytes
-        self._manifest = self._manifest.with_file(fetched.file)
-        store.write_manifest(self._directory, self._manifest)
-        self._progress.advanced(file.path, file.size_bytes, file.size_bytes)
+        self._finished(fetched.file)
 
     def _stop(self) -> None:
         self._control.stop.set()

@@ -15,9 +15,11 @@ from v4deploy.pull.manifest import FilePlan
 
 PART_SUFFIX = ".part"
 JOURNAL_SUFFIX = ".part.json"
+# A file that is taken over from elsewhere on the machine and not yet known to be right.
+ADOPTING_SUFFIX = ".adopting"
 _NEW_SUFFIX = ".new"
-# What an interrupted download may leave beside its destination.
-LEFTOVER_SUFFIXES = (PART_SUFFIX, JOURNAL_SUFFIX, JOURNAL_SUFFIX + _NEW_SUFFIX)
+# What an interrupted pull may leave beside its destination.
+LEFTOVER_SUFFIXES = (PART_SUFFIX, JOURNAL_SUFFIX, JOURNAL_SUFFIX + _NEW_SUFFIX, ADOPTING_SUFFIX)
 # Seldom enough that flushing does not slow the disk down, often enough that a power cut costs little.
 JOURNAL_EVERY_BYTES = 64 * 1024 * 1024
 
@@ -133,6 +135,20 @@ class Part:
             if self.offset > self._journalled:
                 self.journal()
         self._stream.close()
+
+
+def move_part(old: Path, new: Path) -> None:
+    """Give an interrupted download another destination, in place of what was begun for that one.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    new.parent.mkdir(parents=True, exist_ok=True)
+    # The bytes come last: a part without a journal is worthless, a journal without its part is ignored.
+    for suffix in reversed(LEFTOVER_SUFFIXES):
+        new.with_name(new.name + suffix).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            old.with_name(old.name + suffix).rename(new.with_name(new.name + suffix))
 
 
 def settled(file: FilePlan, destination: Path) -> FilePlan:

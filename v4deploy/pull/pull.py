@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from v4deploy.domain.finding import Finding, Severity
 from v4deploy.pull import store
 from v4deploy.pull.access import HubAccess
+from v4deploy.pull.adopt.adopt import Adopted
 from v4deploy.pull.download import Control, Progress
 from v4deploy.pull.fill import Order, fill_directory
 from v4deploy.pull.hubs import list_repository
@@ -24,7 +25,8 @@ class PullResult:
         model_path: what an engine is pointed at, relative to `directory`: the first GGUF; None for formats that are
             opened by their directory.
         fetched_bytes: came over the network in this run.
-        kept_bytes: were there already, or in a part.
+        kept_bytes: were on this machine already: in place, in a part, or elsewhere.
+        adopted: what was elsewhere.
     """
 
     checkpoint: str
@@ -36,6 +38,7 @@ class PullResult:
     total_bytes: int
     fetched_bytes: int
     kept_bytes: int
+    adopted: tuple[Adopted, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
@@ -77,6 +80,7 @@ def pull_checkpoint(
         roles=request.roles,
         files=wanted.files,
         max_workers=request.max_workers,
+        places=request.places,
     )
     done = fill_directory(order, access=access, fetched_at=fetched_at, progress=progress, control=control)
     total_bytes = sum(file.size_bytes for file in done.files)
@@ -90,7 +94,8 @@ def pull_checkpoint(
         total_bytes=total_bytes,
         fetched_bytes=done.fetched_bytes,
         kept_bytes=max(0, total_bytes - done.fetched_bytes),
-        findings=wanted.findings,
+        adopted=done.adopted,
+        findings=(*wanted.findings, *done.findings),
     )
 
 

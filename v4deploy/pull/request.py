@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole, Hub, WeightFile
 from v4deploy.pull import store
+from v4deploy.pull.adopt.places import Places
 from v4deploy.pull.selection import DEFAULT_ROLES
 
 # Manifest, journals and directory blocks; a file system that is full to the last byte fails in odd ways.
@@ -23,6 +24,7 @@ class PullRequest:
     Attributes:
         revision: branch, tag or commit; None means the catalogue's commit, or the default branch where it has none.
         max_workers: files at once.
+        places: where files are looked for before they are fetched.
     """
 
     checkpoint: Checkpoint
@@ -30,6 +32,7 @@ class PullRequest:
     revision: str | None = None
     roles: tuple[FileRole, ...] = DEFAULT_ROLES
     max_workers: int = 4
+    places: Places = field(default_factory=Places)
 
     @property
     def wanted_revision(self) -> str | None:

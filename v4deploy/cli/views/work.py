@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -12,6 +14,9 @@ from v4deploy.commands.render import RenderReport
 from v4deploy.commands.serve import ServeReport
 from v4deploy.commands.up import UpReport
 from v4deploy.domain.units import format_gb
+from v4deploy.pull.adopt.adopt import Adopted
+from v4deploy.pull.adopt.places import Origin
+from v4deploy.pull.adopt.take import Method
 from v4deploy.pull.verify import ProblemKind, VerifyReport
 from v4deploy.render.write import Outcome
 
@@ -29,8 +34,32 @@ def view_pull(console: Console, report: PullReport) -> None:
         return
     for file in done.files:
         console.print(f"  {escape(file.path)}  {format_gb(file.size_bytes)}", highlight=False)
-    came = f"{format_gb(done.fetched_bytes)} fetched, {format_gb(done.kept_bytes)} were there"
+    _print_adopted(console, done.adopted)
+    for finding in done.findings:
+        print_finding(console, finding)
+    came = f"{format_gb(done.fetched_bytes)} fetched, {format_gb(done.kept_bytes)} were on this machine"
     console.print(f"{len(done.files)} files, {format_gb(done.total_bytes)} ({came}), in {escape(done.directory)}")
+
+
+_METHODS = {Method.REFLINK: "cloned", Method.HARD_LINK: "linked", Method.COPY: "copied", Method.MOVE: "its part moved"}
+_ORIGINS = {
+    Origin.EARLIER_PULL: "an earlier pull",
+    Origin.HUB_CACHE: "the hub's cache",
+    Origin.GIVEN: "a directory that was named",
+}
+
+
+def _print_adopted(console: Console, adopted: tuple[Adopted, ...]) -> None:
+    """One line a place: what was taken from where; `--json` has every file."""
+    groups: dict[tuple[str, Origin, Method], list[Adopted]] = {}
+    for file in adopted:
+        groups.setdefault((str(Path(file.source).parent), file.origin, file.method), []).append(file)
+    for (folder, origin, method), files in groups.items():
+        size = format_gb(sum(file.size_bytes for file in files))
+        count = f"{len(files)} file{'' if len(files) == 1 else 's'}"
+        console.print(
+            f"  adopted {count}, {size}, {_METHODS[method]} from {_ORIGINS[origin]}: {escape(folder)}", style="dim"
+        )
 
 
 def _print_preview(console: Console, report: PullReport) -> None:

@@ -81,3 +81,37 @@ def test_of_the_environment_only_what_bears_on_engines_is_kept() -> None:
         "KUBERNETES_SERVICE_HOST": "[redacted]",
         "VLLM_PORT": "tcp://192.0.2.1:8000",
     }
+
+
+XML = """<?xml version="1.0" ?>
+<nvidia_smi_log>
+	<timestamp>Wed Sep  2 09:26:16 2026</timestamp>
+	<kmd_version>615.23</kmd_version>
+	<gpu id="00000002:81:00.0">
+		<product_name>NVIDIA H200</product_name>
+		<serial>1650000000001</serial>
+		<uuid>GPU-7f57f032-34ab-a064-c37c-7a4f75601cc5</uuid>
+		<pdi>0x7f57f03234aba064</pdi>
+		<platformInfo><chassis_serial_number>1820000000001</chassis_serial_number></platformInfo>
+		<fb_memory_usage><total>143771 MiB</total></fb_memory_usage>
+		<processes><process_info><process_name>python train.py --key abc</process_name></process_info></processes>
+		<something_new>1650000000001</something_new>
+	</gpu>
+</nvidia_smi_log>
+"""
+
+
+def test_of_the_xml_of_nvidia_smi_only_what_is_read_is_kept() -> None:
+    kept = Redactor().output(("/usr/bin/nvidia-smi", "-q", "-x"), XML)
+    assert all(text in kept for text in ("615.23", "00000002:81:00.0", "NVIDIA H200", "143771 MiB"))
+    assert not [
+        text for text in ("1650000000001", "1820000000001", "7f57f032", "7f57f0323", "train.py") if text in kept
+    ]
+
+
+@pytest.mark.parametrize("text", ["Failed to initialize NVML: Unknown Error", XML[:-300], ""])
+def test_of_what_is_no_document_only_the_beginning_is_kept(text: str) -> None:
+    kept = Redactor().output(("nvidia-smi", "-q", "-x"), text)
+    assert "train.py" not in kept
+    assert len(kept) <= 300
+    assert kept[:20] == text[:20]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import ProbeOutcome, Vendor
 from v4deploy.probes.base import Capture
-from v4deploy.probes.nvidia_cuda import leaves_a_gap, parse_cuda, with_cuda
+from v4deploy.probes.nvidia_cuda import driver_refuses, leaves_a_gap, parse_cuda, with_cuda
 from v4deploy.probes.nvidia_device import DriverFailure, NvidiaDevice, NvidiaReport
 from v4deploy.probes.nvidia_findings import (
     FABRIC_NOT_READY,
@@ -25,6 +25,7 @@ from v4deploy.probes.nvidia_links import matrix_links, topology_argvs
 from v4deploy.probes.nvidia_nvml import library_is_missing, module_is_old, parse_nvml
 from v4deploy.probes.nvidia_outcome import outcome_of
 from v4deploy.probes.nvidia_smi import FULL_FIELDS, MINIMAL_FIELDS, parse_smi, query_argv
+from v4deploy.probes.nvidia_xml import ARGUMENTS as XML_ARGUMENTS
 from v4deploy.probes.pci import collect_pci, normal_address, parse_pci
 from v4deploy.system.base import CommandRun, Failure, FileRead, System
 
@@ -55,10 +56,8 @@ def collect(system: System) -> Capture:
         files[path] = system.read_text(path)
     entries["/dev"] = tuple(node for node in NODES if system.exists(f"/dev/{node}"))
     report = parse_nvml(libraries["nvml"])
-    runs: tuple[CommandRun, ...] = ()
-    if report.failure is not None:
-        runs = tuple(_ask_smi(system))
-        report = parse_smi(runs) if runs else report
+    runs = tuple(_ask_smi(system)) if report.failure is not None else ()
+    report = parse_smi(runs) if runs else report
     capture = Capture(
         files=files,
         commands={" ".join(run.argv): run for run in runs},
@@ -78,21 +77,31 @@ def _hints_at_nvidia(system: System, capture: Capture, report: NvidiaReport) -> 
 
 
 def _ask_smi(system: System) -> Iterator[CommandRun]:
+    """Every question that nvidia-smi may answer. After one without answer in time none follows: the driver hangs."""
     program = next((name for name in _SMI_PROGRAMS if system.which(name) is not None), None)
-    if program is None:
-        return
-    query = None
-    for fields in (FULL_FIELDS, MINIMAL_FIELDS):
-        query = system.run(query_argv(program, fields), timeout_seconds=_COMMAND_TIMEOUT_SECONDS)
-        yield query
-        if query.failure is Failure.TIMED_OUT:
-            return  # the driver hangs; asking on would only hang longer
-        if query.exit_status == 0:
+    runs: list[CommandRun] = []
+    while program is not None and not any(run.failure is Failure.TIMED_OUT for run in runs):
+        question = next((argv for argv in _questions(program, runs) if argv not in {run.argv for run in runs}), None)
+        if question is None:
             break
-    yield system.run((program,), timeout_seconds=_COMMAND_TIMEOUT_SECONDS)
-    if query is not None and len(parse_smi((query,)).devices) > 1:
-        for argv in topology_argvs(program):
-            yield system.run(argv, timeout_seconds=_COMMAND_TIMEOUT_SECONDS)
+        runs.append(system.run(question, timeout_seconds=_COMMAND_TIMEOUT_SECONDS))
+    yield from runs
+
+
+def _questions(program: str, runs: Sequence[CommandRun]) -> Iterator[tuple[str, ...]]:
+    """The command lines worth running, given what came back so far: the smaller query only where the full one failed,
+    nothing of devices where the driver itself refuses, links only between several.
+    """
+    full = query_argv(program, FULL_FIELDS)
+    yield full
+    if any(run.argv == full and run.exit_status != 0 for run in runs):
+        yield query_argv(program, MINIMAL_FIELDS)
+    yield (program,)
+    report = parse_smi(runs)
+    if not driver_refuses(report):
+        yield (program, *XML_ARGUMENTS)
+    if len(report.devices) > 1:
+        yield from topology_argvs(program)
 
 
 def parse(capture: Capture) -> ProbeOutcome:

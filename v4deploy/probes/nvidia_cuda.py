@@ -36,14 +36,18 @@ def leaves_a_gap(report: NvidiaReport) -> bool:
     Integrated GPUs are always asked about: their drivers tell nothing, or a carve-out that means nothing.
     """
     if report.failure is not None:
-        hung = report.failure.message.startswith(_HUNG)
-        return not hung and report.failure.code not in _DRIVER_IS_DOWN
+        return not report.failure.message.startswith(_HUNG) and not driver_refuses(report)
     if not report.devices:
         return True
     return any(
         device.failure is None and (device.total_bytes is None or device.mig_enabled or device.may_be_integrated)
         for device in report.devices
     )
+
+
+def driver_refuses(report: NvidiaReport) -> bool:
+    """Whether the driver itself said no, so that asking it in another way gives the same."""
+    return report.failure is not None and report.failure.code in _DRIVER_IS_DOWN
 
 
 def parse_cuda(answer: LibraryAnswer | None) -> NvidiaReport | None:

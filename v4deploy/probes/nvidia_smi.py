@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from v4deploy.domain.hardware import AddressingMode
 from v4deploy.domain.units import MIB
 from v4deploy.probes.nvidia_device import NOT_SUPPORTED, DriverFailure, NvidiaDevice, NvidiaReport
+from v4deploy.probes.nvidia_xml import parse_xml, with_xml
 from v4deploy.probes.pci import normal_address
 from v4deploy.system.base import CommandRun, Failure
 
@@ -25,6 +26,7 @@ FULL_FIELDS = (
     "mig.mode.current",
     "addressing_mode",
 )
+_QUERY = "--query-gpu="
 _FORMAT = "--format=csv,noheader,nounits"
 _CUDA = re.compile(r"\bCUDA(?: UMD)? Version\s*:\s*(\d+\.\d+)")
 _DRIVER = re.compile(r"\b(?:Driver|KMD) Version\s*:\s*(\d+(?:\.\d+)+)")
@@ -41,27 +43,33 @@ _MESSAGES = (
 
 
 def query_argv(program: str, fields: Iterable[str]) -> tuple[str, ...]:
-    return (program, f"--query-gpu={','.join(fields)}", _FORMAT)
+    return (program, f"{_QUERY}{','.join(fields)}", _FORMAT)
 
 
 def parse_smi(runs: Sequence[CommandRun]) -> NvidiaReport:
-    """The devices from the best of the runs: the full query, else the minimal one; versions also from the banner."""
-    queries = [run for run in runs if len(run.argv) > 1]
+    """The devices from the best of the runs: the full query, else the minimal one, with what `-q -x` adds or, where no
+    query answered, by itself; versions also from the banner.
+    """
+    queries = [run for run in runs if len(run.argv) > 1 and run.argv[1].startswith(_QUERY)]
     banner = "\n".join(run.stdout for run in runs if len(run.argv) == 1)
     report = NvidiaReport(source=SOURCE, failure=DriverFailure(code=None, message="was not run", source=SOURCE))
     for run in queries:
         fields = run.argv[1].partition("=")[2].split(",")
-        report = _parse_query(run, fields)
+        answer = _parse_query(run, fields)
+        # A refusal with a number says more than that the other query was not run or failed in another way.
+        if answer.failure is None or report.failure is None or report.failure.code is None:
+            report = answer
         if report.failure is None:
             break
     cuda, driver = _CUDA.search(banner), _DRIVER.search(banner)
-    return NvidiaReport(
+    report = NvidiaReport(
         source=SOURCE,
         driver_version=report.driver_version or (driver[1] if driver else None),
         cuda_version=cuda[1] if cuda else None,
         devices=report.devices,
         failure=report.failure,
     )
+    return with_xml(report, parse_xml(runs))
 
 
 def _parse_query(run: CommandRun, fields: list[str]) -> NvidiaReport:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from xml.etree import ElementTree as ET
 
 STAND_IN_HOME = "/home/user"
 _WITHHELD = "[redacted]"
@@ -35,6 +36,15 @@ _KEPT_KEYS: Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]] = {
         ("host", "ociRuntime"), ("host", "security"), ("host", "serviceIsRemote"), ("version", "Version"),
     ),
 }  # fmt: skip
+# `nvidia-smi -q -x` also prints serial numbers of board and chassis, and every process with its arguments.
+_XML_ARGUMENTS = ("-q", "-x")
+_KEPT_ELEMENTS = frozenset({
+    "driver_version", "cuda_version", "kmd_version", "cuda_umd_version", "attached_gpus", "gpu",
+    "product_name", "product_architecture", "addressing_mode", "mig_mode", "mig_devices", "gpu_virtualization_mode",
+    "vgpu_software_licensed_product", "gpu_recovery_action", "pci", "fb_memory_usage", "ecc_mode", "ecc_errors",
+    "retired_pages", "remapped_rows", "remapped_banks", "fabric",
+})  # fmt: skip
+_QUOTED_CHARACTERS = 300
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|_KEY\b|APIKEY|AUTH", re.IGNORECASE)
 
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b")
@@ -98,7 +108,9 @@ class Redactor:
         return [self.data(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     def output(self, argv: Sequence[str], text: str) -> str:
-        """What a command printed: of some only the keys that are read, of all without what `text` takes out."""
+        """What a command printed: of some only the parts that are read, of all without what `text` takes out."""
+        if tuple(argv[1:]) == _XML_ARGUMENTS:
+            return self.text(_known_elements(text))
         keys = _KEPT_KEYS.get(tuple(argv[:2]))
         try:
             data = json.loads(text) if keys else None
@@ -157,6 +169,20 @@ def _only(data: Mapping[str, Any], keys: tuple[tuple[str, ...], ...]) -> dict[st
         elif isinstance(value, Mapping):
             kept[first] = {**kept.get(first, {}), **_only(value, (tuple(rest),))}
     return kept
+
+
+def _known_elements(text: str) -> str:
+    """The document with the elements that are read; of what is no document its beginning, which says what it is."""
+    _, start, rest = text.partition("<nvidia_smi_log")
+    try:
+        root = ET.fromstring(f"{start}{rest}")  # noqa: S314 - without a document type there are no entities to expand
+    except ET.ParseError:
+        return text[:_QUOTED_CHARACTERS]
+    for parent in (root, *root.findall("gpu")):
+        for element in list(parent):
+            if element.tag not in _KEPT_ELEMENTS:
+                parent.remove(element)
+    return f"{ET.tostring(root, encoding='unicode')}\n"
 
 
 def _host_pattern(host_name: str | None) -> re.Pattern[str] | None:

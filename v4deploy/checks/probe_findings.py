@@ -7,6 +7,8 @@ PROBE_FINDINGS: tuple[tuple[str, str], ...] = (
     ("accelerator.none", "no accelerator at all"),
     ("accelerator.contradiction", "figures that cannot be true"),
     ("accelerator.ceiling-assumed", "a memory limit of the GPU that is assumed"),
+    ("accelerator.not-driven", "graphics that no engine here runs on"),
+    ("accelerator.probe-failed", "a defect of the probe for other graphics"),
     ("accelerator.nvidia.probe-failed", "a defect of the NVIDIA probe"),
     ("accelerator.amd.probe-failed", "a defect of the AMD probe"),
     ("accelerator.apple.probe-failed", "a defect of the Apple probe"),

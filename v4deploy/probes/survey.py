@@ -28,6 +28,7 @@ from v4deploy.probes.container_findings import container_findings
 from v4deploy.probes.containers import ContainerReport, collect_containers, parse_containers
 from v4deploy.probes.engines import collect_engines, engine_findings, parse_engines
 from v4deploy.probes.host import collect_host, parse_host
+from v4deploy.probes.other_graphics import collect_other_graphics, other_graphics_findings
 from v4deploy.probes.registry import ALL_PROBES
 from v4deploy.system.base import System
 
@@ -41,10 +42,13 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
     """
     capture = collect_host(system, weights_dir)
     report = parse_host(capture)
-    with ThreadPoolExecutor(max_workers=len(probes) + 2) as pool:
+    with ThreadPoolExecutor(max_workers=len(probes) + 3) as pool:
         engine_part = pool.submit(_guarded, "engine", lambda: _engines(system), ((), ()))
         container_part = pool.submit(
             _guarded, "container", lambda: parse_containers(collect_containers(system)), ContainerReport()
+        )
+        graphics_part = pool.submit(
+            _guarded, "accelerator", lambda: tuple(other_graphics_findings(collect_other_graphics(system))), ()
         )
         outcomes = list(pool.map(lambda probe: _ask(probe, system, report.memory), probes))
     devices, pools, links = _merge(outcomes)
@@ -54,7 +58,8 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
     findings = [*report.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
     (engines, several), crashed_engines = engine_part.result()
     containers, crashed_containers = container_part.result()
-    findings += [*several, *crashed_engines, *crashed_containers]
+    graphics, crashed_graphics = graphics_part.result()
+    findings += [*graphics, *crashed_graphics, *several, *crashed_engines, *crashed_containers]
     findings += container_findings(containers, devices, container=report.container)
     host = Host(
         origin=HostOrigin.LIVE if system.is_live else HostOrigin.RECORDING,

@@ -104,6 +104,12 @@ def test_memory_that_others_hold_is_told_device_by_device() -> None:
     assert [entry.value for entry in finding.evidence] == ["card of sm_90 (1): 30.0 GiB in use"]
 
 
+def test_what_programs_hold_of_system_ram_is_not_shown_as_the_gpus_use() -> None:
+    gb10 = devices(1, vendor=Vendor.NVIDIA, compute_api=ComputeApi.CUDA, name="GB10", arch="sm_121", pool_id="host")
+    found = with_free(machine(*gb10, memory_bytes=121 * GIB), "host", 23 * GIB)
+    assert run("accelerator.memory-in-use", subject(found)) == ()
+
+
 @pytest.mark.parametrize("free_bytes", [79 * GIB, None])
 def test_an_idle_share_and_an_unknown_one_are_no_use(free_bytes: int | None) -> None:
     found = with_free(machine(*cuda(1, "sm_90")), "nvidia-0", free_bytes)

@@ -18,6 +18,7 @@ from v4deploy.domain.units import GB, MB
 
 ROOT = Path(__file__).parents[2]
 GPU_HERE = machine(*cuda(2, "sm_90"))
+OLLAMA_HERE = machine(*cuda(2, "sm_86"), engines={EngineId.OLLAMA: "0.33.0"})
 VLLM_HERE = machine(engines={EngineId.VLLM: "0.33.0"})
 OLD_LLAMA = machine(engines={EngineId.LLAMA_CPP: "10500"})
 NEW_LLAMA = machine(engines={EngineId.LLAMA_CPP: "11434"})
@@ -46,6 +47,13 @@ PROXY = {"HTTPS_PROXY": "http://alice:secret@proxy.example:3128"}
         ("config.cuda-visible-devices-uuid", {"CUDA_VISIBLE_DEVICES": "0, GPU-1f2"}, GPU_HERE, Severity.WARN),
         ("config.cuda-visible-devices-uuid", {"CUDA_VISIBLE_DEVICES": "0,1"}, GPU_HERE, None),
         ("config.cuda-visible-devices-uuid", {"CUDA_VISIBLE_DEVICES": "GPU-1f2"}, None, None),
+        ("config.ggml-unified-memory", {"GGML_CUDA_ENABLE_UNIFIED_MEMORY": "0"}, GPU_HERE, Severity.WARN),
+        ("config.ggml-unified-memory", {"GGML_CUDA_ENABLE_UNIFIED_MEMORY": "1"}, None, None),
+        ("config.ggml-unified-memory", {}, GPU_HERE, None),
+        ("config.ollama-vulkan", {"CUDA_VISIBLE_DEVICES": "1"}, OLLAMA_HERE, Severity.WARN),
+        ("config.ollama-vulkan", {"CUDA_VISIBLE_DEVICES": "1", "OLLAMA_VULKAN": "0"}, OLLAMA_HERE, None),
+        ("config.ollama-vulkan", {"CUDA_VISIBLE_DEVICES": "1"}, GPU_HERE, None),
+        ("config.ollama-vulkan", {}, OLLAMA_HERE, None),
         ("config.unknown-v4deploy-variable", {"V4DEPLOY_WEIGHT_DIR": "/w"}, None, Severity.WARN),
         ("config.unknown-v4deploy-variable", {"V4DEPLOY_WEIGHTS_DIR": "/w"}, None, None),
         ("config.ascend-removed-variables", {"ASCEND_BUFFER_POOL": "4:8"}, ASCEND_HERE, Severity.WARN),

@@ -11,7 +11,7 @@ from v4deploy.checks.subject import Subject
 from v4deploy.checks.vllm_variables import VLLM_VARIABLES, VLLM_VARIABLES_VERSION
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Evidence, Finding, Severity
-from v4deploy.domain.hardware import ComputeApi
+from v4deploy.domain.hardware import ComputeApi, PoolKind
 from v4deploy.domain.versions import is_older
 
 OWN_VARIABLES = (
@@ -36,6 +36,8 @@ _ASCEND_PATHS = ("ASCEND_HOME_PATH", "ATB_HOME_PATH")
 # Of a Kubernetes Service called `vllm`: the finding on VLLM_PORT speaks about these.
 _SERVICE_LINKS = ("VLLM_SERVICE_", "VLLM_PORT_")
 _OTHER_PROGRAMS = ("VLLM_ASCEND_",)
+_GGML_UNIFIED_MEMORY = "GGML_CUDA_ENABLE_UNIFIED_MEMORY"
+_HIDES_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _TRUE_WORDS = {"1", "true", "yes", "on"}
 
 
@@ -121,6 +123,47 @@ def cuda_devices_by_uuid(subject: Subject) -> Iterator[Finding]:
             ),
             why="vLLM reads the entries as numbers; with a MIG slice it would also take the size of the whole device",
             fix="name them by number: `nvidia-smi -L` shows which is which",
+        )
+
+
+def unified_memory_variable(subject: Subject) -> Iterator[Finding]:
+    """llama.cpp spills into system RAM where its memory would have run out."""
+    value = subject.environ.get(_GGML_UNIFIED_MEMORY)
+    dedicated = any(
+        device.compute_api in {ComputeApi.CUDA, ComputeApi.ROCM}
+        and subject.host.pool(device.pool_id).kind is PoolKind.DEDICATED
+        for device in subject.host.devices
+    )
+    if value is not None and dedicated:
+        yield Finding(
+            id="config.ggml-unified-memory",
+            severity=Severity.WARN,
+            summary=f"{_GGML_UNIFIED_MEMORY} lets llama.cpp spill from the device into system RAM",
+            evidence=(
+                Evidence(source=_GGML_UNIFIED_MEMORY, value=value),
+                Evidence(source="ggml-org/llama.cpp#17536"),
+            ),
+            why="a plan that is too large then runs many times slower instead of stopping, and some builds take system "
+            "RAM for what is free on the device; any value switches it on, 0 too",
+            fix=f"`unset {_GGML_UNIFIED_MEMORY}`",
+        )
+
+
+def ollama_past_hidden_devices(subject: Subject) -> Iterator[Finding]:
+    """Ollama takes devices through Vulkan that a variable of CUDA or ROCm hides."""
+    hiding = [name for name in _HIDES_DEVICES if name in subject.environ]
+    is_here = any(engine.engine is EngineId.OLLAMA for engine in subject.host.engines)
+    if hiding and is_here and len(subject.host.devices) > 1 and subject.environ.get("OLLAMA_VULKAN") != "0":
+        yield Finding(
+            id="config.ollama-vulkan",
+            severity=Severity.WARN,
+            summary=f"Ollama may take devices through Vulkan that {' and '.join(hiding)} hides",
+            evidence=(
+                *(Evidence(source=name, value=subject.environ[name]) for name in hiding),
+                Evidence(source="ollama/ollama#16508, #16592"),
+            ),
+            why="it looks for devices in every way that it knows, and a model then lies on a device that was kept free",
+            fix="set `OLLAMA_VULKAN=0` for the service; launch files of v4deploy do so by themselves",
         )
 
 

@@ -83,6 +83,16 @@ CHECKS: tuple[Check, ...] = (
         run=environment.cuda_devices_by_uuid,
     ),
     Check(
+        id="config.ggml-unified-memory",
+        title="a variable that lets llama.cpp spill into system RAM",
+        run=environment.unified_memory_variable,
+    ),
+    Check(
+        id="config.ollama-vulkan",
+        title="Ollama past the variables that hide devices",
+        run=environment.ollama_past_hidden_devices,
+    ),
+    Check(
         id="config.unknown-v4deploy-variable",
         title="V4DEPLOY_* that do not exist",
         run=environment.unknown_own_variables,

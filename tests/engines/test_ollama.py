@@ -141,6 +141,11 @@ def test_the_modelfile_names_every_file_and_no_template() -> None:
     assert not [line for line in lines if line.upper().startswith(("TEMPLATE", "SYSTEM"))]
 
 
+def test_devices_that_were_hidden_are_not_taken_through_vulkan() -> None:
+    assert environment(for_ollama(FLASH_OFFLOAD))["OLLAMA_VULKAN"] == "0"
+    assert "OLLAMA_VULKAN" not in environment(for_ollama(FLASH_M3_ULTRA))
+
+
 def test_only_linux_gets_service_settings() -> None:
     assert "ollama.service.d/v4deploy.conf" in [a.path for a in rendered(FLASH_OLLAMA).artefacts]
     mac = rendered(for_ollama(FLASH_M3_ULTRA)).artefacts

@@ -47,6 +47,10 @@ int nvmlDeviceGetName(void *handle, char *text, unsigned size) {
     strcpy(text, number(handle) > 100 ? "NVIDIA H100 MIG 1g.10gb" : "NVIDIA H100 80GB HBM3");
     return OK;
 }
+int nvmlDeviceGetUUID(void *handle, char *text, unsigned size) {
+    strcpy(text, number(handle) > 100 ? "MIG-377e0049-554c-540b-93c6-d0976f8426cb" : "GPU-7f57f032-34ab-a064-c37c-7a4f75601cc5");
+    return OK;
+}
 int nvmlDeviceGetPciInfo_v3(void *handle, pci_info *info) {
     memset(info, 0, sizeof *info);
     strcpy(info->address, "00000000:1B:00.0");

@@ -57,6 +57,7 @@ def test_slices_that_exist_are_reported_and_empty_slots_are_not(answer: LibraryA
     slices = answer.data["devices"][3]["slices"]
     assert [entry["index"] for entry in slices] == [2, 5]
     assert slices[0]["memory"] == {"value": {"total": 125, "free": 120, "used": 5}}
+    assert slices[0]["uuid"] == {"value": "MIG-377e0049-554c-540b-93c6-d0976f8426cb"}
 
 
 def test_links_and_peer_access_are_reported(answer: LibraryAnswer) -> None:

@@ -137,6 +137,8 @@ class Device:
         usable: False when the device is there but cannot run a job; a finding says why.
         addressing_mode: None when the driver did not say.
         virtual: a hypervisor lends a share of a device (vGPU); a device passed through whole is not virtual.
+        uuid: the driver's own name for it, told only on machines with MIG slices, where CUDA's numbers tell no slice
+            from another; None elsewhere, and where the driver does not say.
     """
 
     index: int
@@ -155,6 +157,7 @@ class Device:
     usable: bool = True
     addressing_mode: AddressingMode | None = None
     virtual: bool = False
+    uuid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections import Counter
 from v4deploy.domain.engine import EngineId, EngineImage, EngineProfile, LaunchOptions
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Evidence, Finding, Severity
-from v4deploy.domain.hardware import ComputeApi
+from v4deploy.domain.hardware import ComputeApi, PoolKind
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import FootprintPart, Plan, PoolUse
 from v4deploy.domain.units import MB, format_gib
@@ -111,12 +111,30 @@ def image_entry(plan: Plan, profile: EngineProfile) -> EngineImage | None:
     return None
 
 
-def device_numbers(plan: Plan) -> tuple[int, ...] | None:
-    """The plan's devices as their own driver counts them. None where the plan takes all of that compute API."""
+def device_names(plan: Plan) -> tuple[str, ...] | None:
+    """The plan's devices as their driver and container runtimes take them. None where the plan takes all of that
+    compute API, or has devices that cannot be named, which `check_basics` refuses.
+
+    By number, counted in the order of the bus; beside MIG slices by UUID: CUDA's numbers tell no slice from another.
+    """
     chosen = plan.chosen
-    indices = [device.index for device in plan.host.devices if device.compute_api is chosen.compute_api]
-    numbers = tuple(number for number, index in enumerate(indices) if index in chosen.layout.device_indices)
-    return None if len(numbers) == len(indices) else numbers
+    alike = [device for device in plan.host.devices if device.compute_api is chosen.compute_api]
+    used = [number for number, device in enumerate(alike) if device.index in chosen.layout.device_indices]
+    if len(used) == len(alike):
+        return None
+    if not _has_mig_slices(plan):
+        return tuple(str(number) for number in used)
+    uuids = tuple(uuid for number in used if (uuid := alike[number].uuid) is not None)
+    return uuids if len(uuids) == len(used) else None
+
+
+def _has_mig_slices(plan: Plan) -> bool:
+    """Whether the host has slices of CUDA devices; a vGPU is a slice too, but has a number of its own."""
+    return plan.chosen.compute_api is ComputeApi.CUDA and any(
+        plan.host.pool(device.pool_id).kind is PoolKind.SLICE and not device.virtual
+        for device in plan.host.devices
+        if device.compute_api is ComputeApi.CUDA
+    )
 
 
 def visible_devices_env(plan: Plan) -> tuple[tuple[str, str], ...]:
@@ -124,13 +142,13 @@ def visible_devices_env(plan: Plan) -> tuple[tuple[str, str], ...]:
 
     Engines take every device they see; one that the plan left out would change the arithmetic.
     """
-    numbers = device_numbers(plan)
+    names = device_names(plan)
     variable = _VISIBLE_DEVICES.get(plan.chosen.compute_api)
-    if not numbers or variable is None:
+    if not names or variable is None:
         return ()
     # CUDA numbers the fastest device first by default, the driver's own tools (and so the plan) go by the PCI bus.
     order = (("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),) if plan.chosen.compute_api is ComputeApi.CUDA else ()
-    return (*order, (variable, ",".join(str(number) for number in numbers)))
+    return (*order, (variable, ",".join(names)))
 
 
 def facts(plan: Plan, profile: EngineProfile, options: LaunchOptions) -> tuple[str, ...]:
@@ -194,7 +212,7 @@ def check_basics(
             f"this plan is for {chosen.engine.value}, not for {profile.id.value}",
             hint=f"plan again: `v4deploy plan {plan.request.model} --engine {profile.id.value}`",
         )
-    findings = list(_option_findings(options))
+    findings = [*_option_findings(options), *_slice_findings(plan)]
     if chosen.checkpoint.format not in formats:
         findings.append(
             Finding(
@@ -241,6 +259,23 @@ def minimum_version(plan: Plan, profile: EngineProfile) -> str:
 def engine_word(engine: EngineId) -> str:
     """The engine in a finding's id, whose words have no dots of their own."""
     return engine.value.replace(".", "-")
+
+
+def _slice_findings(plan: Plan) -> tuple[Finding, ...]:
+    """A plan for one of several slices whose UUID nobody told: every other way to name it means another device."""
+    used = [device for device in plan.host.devices if device.index in plan.chosen.layout.device_indices]
+    others = any(device not in used and device.compute_api is ComputeApi.CUDA for device in plan.host.devices)
+    if not (_has_mig_slices(plan) and used and others and device_names(plan) is None):
+        return ()
+    return (
+        Finding(
+            id="config.slice-without-uuid",
+            severity=Severity.FAIL,
+            summary=f"{used[0].name} is a slice beside other devices, and its UUID is not known",
+            why="CUDA's numbers tell no slice from another, so that the engine would start on another one",
+            fix="plan on the machine itself, where NVML tells UUIDs; or in a container that is given this slice only",
+        ),
+    )
 
 
 def _option_findings(options: LaunchOptions) -> tuple[Finding, ...]:

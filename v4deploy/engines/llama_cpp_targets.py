@@ -46,7 +46,6 @@ def container_surroundings(options: LaunchOptions, profile: EngineProfile) -> Su
 
 def container_values(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> dict[str, object]:
     """Values that only the compose file has."""
-    numbers = common.device_numbers(plan)
     environment = dict(common.visible_devices_env(plan)) if plan.chosen.compute_api is ComputeApi.ROCM else {}
     if plan.chosen.compute_api is ComputeApi.CUDA:
         # Kernels that the driver compiles for this GPU; the container's file system is read-only elsewhere.
@@ -54,7 +53,7 @@ def container_values(plan: Plan, options: LaunchOptions, profile: EngineProfile)
     return {
         "container_env": environment,
         "container_port": profile.default_port,
-        "device_ids": [str(number) for number in numbers] if numbers else [],
+        "device_ids": list(common.device_names(plan) or ()),
         # Without an image `check` has refused already; the empty text keeps this function total.
         "image": common.image_of(plan, options, profile) or "",
     }

@@ -121,6 +121,9 @@ def environment(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> t
         ("OLLAMA_NO_CLOUD", "1"),
         *common.visible_devices_env(plan),
     ]
+    if chosen.compute_api in {ComputeApi.CUDA, ComputeApi.ROCM}:
+        # Otherwise Ollama also takes devices through Vulkan, past the variable that hides them (ollama/ollama#16508).
+        variables.append(("OLLAMA_VULKAN", "0"))
     variables += _placement(chosen.layout)
     if has_amx(plan.host):
         # Builds for such processors abort on V4's quantised attn_output_a while repacking (seen with b11434).

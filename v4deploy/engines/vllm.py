@@ -12,7 +12,7 @@ from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import Plan
 from v4deploy.engines.common import (
     check_basics,
-    device_numbers,
+    device_names,
     engine_version,
     facts,
     image_of,
@@ -107,7 +107,7 @@ def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: s
         "image": image_of(plan, options, profile) or "",
         "cuda": plan.chosen.compute_api is ComputeApi.CUDA,
         "rocm": plan.chosen.compute_api is ComputeApi.ROCM,
-        "device_numbers": [str(number) for number in device_numbers(plan) or ()],
+        "device_names": list(device_names(plan) or ()),
         "start_period_seconds": ready_timeout_seconds(plan),
         "stop_timeout_seconds": stop_timeout_seconds(),
     }

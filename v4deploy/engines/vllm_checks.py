@@ -9,7 +9,7 @@ from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.versions import is_older
-from v4deploy.engines.common import engine_version, image_of
+from v4deploy.engines.common import device_names, engine_version, image_of
 from v4deploy.engines.vllm_arguments import DEFAULT_DRAFT_BLOCK_SINCE, FAMILIES, arguments, needs_draft_length
 from v4deploy.engines.vllm_flags import split_by_version
 from v4deploy.engines.vllm_support import device_architectures, is_readable_version
@@ -72,6 +72,7 @@ def own_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, tar
         *_kv_cache_findings(plan, version),
         *_draft_findings(plan, version),
         *_known_bad_findings(plan, version),
+        *_device_findings(plan, target),
         *_left_out_findings(plan, options, profile),
         *_key_findings(options, target),
         *_image_findings(plan, options, profile, target),
@@ -84,6 +85,21 @@ def _unknown_architecture(plan: Plan) -> Finding:
         severity=Severity.FAIL,
         summary=f"no vLLM settings are known for the architecture `{plan.gguf_arch}` of {plan.release.name}",
         fix="update v4deploy, or start vLLM by hand",
+    )
+
+
+def _device_findings(plan: Plan, target: str) -> tuple[Finding, ...]:
+    """A container is given its slice by UUID and sees one device; outside, vLLM would have to read the UUID."""
+    if target == COMPOSE or all(name.isdecimal() for name in device_names(plan) or ()):
+        return ()
+    return (
+        Finding(
+            id="engine.vllm.devices-by-uuid",
+            severity=Severity.FAIL,
+            summary="the plan's device can be named by its UUID only, on which vLLM ends with a ValueError",
+            evidence=(Evidence(source="vllm-project/vllm#13815, #17047, #41848 and pull request 46132, still open"),),
+            fix="render with `--target compose`, which gives the container this device and no other",
+        ),
     )
 
 

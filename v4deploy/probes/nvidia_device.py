@@ -73,6 +73,7 @@ class NvidiaDevice:
 
     index: int
     name: str | None = None
+    uuid: str | None = None
     failure: DriverFailure | None = None
     pci_address: str | None = None
     pci_id: str | None = None

@@ -81,6 +81,7 @@ def _device(entry: Mapping[str, Any]) -> NvidiaDevice:
     return NvidiaDevice(
         index=index or 0,
         name=value_of(entry, "name", str),
+        uuid=value_of(entry, "uuid", str),
         failure=failure_of(entry, "handle", f"{SOURCE} device {index}"),
         pci_address=normal_address(str(pci.get("address", ""))),
         pci_id=_pci_id(whole(pci.get("device_id"))),
@@ -111,6 +112,7 @@ def _slice(entry: Mapping[str, Any], parent: NvidiaDevice) -> NvidiaDevice:
     return replace(
         parent,
         name=value_of(entry, "name", str) or parent.name,
+        uuid=value_of(entry, "uuid", str),
         failure=failure_of(entry, "handle", f"{SOURCE} slice of device {parent.index}"),
         total_bytes=whole(memory.get("total")),
         reserved_bytes=whole(memory.get("reserved")),

@@ -56,6 +56,7 @@ def _device(number: int, raw: NvidiaDevice, pool_id: str, report: NvidiaReport, 
         usable=is_usable(raw) and not report.cuda_refuses,
         addressing_mode=raw.addressing_mode,
         virtual=raw.is_virtual,
+        uuid=raw.uuid if any(device.is_slice for device in report.devices) else None,
     )
 
 

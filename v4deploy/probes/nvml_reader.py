@@ -7,7 +7,7 @@ be killed. The one home of pynvml (package nvidia-ml-py). Every answer is `{"val
     init, driver_version, nvml_version, cuda_driver_version (13030 is 13.3), device_count, module_is_old (plain boolean)
     conf_compute {feature 0 or 1, multi_gpu_mode where known: 0 none}, conf_compute_ready (0 not yet, 1 ready)
     devices: one object each, with index and handle; and, where the handle was given:
-        name, pci {address, device_id}, memory {total, free, used, reserved where known} in bytes,
+        name, uuid, pci {address, device_id}, memory {total, free, used, reserved where known} in bytes,
         compute_capability [major, minor], addressing_mode (0 none, 1 HMM, 2 ATS), numa_node (of the GPU's own memory),
         memory_affinity [NUMA nodes of the system that are near], fabric {state, status, health_summary where known},
         ecc_mode [current, pending], retired_pages_pending (1 yes), repair_pending [channel, TPC],
@@ -16,7 +16,7 @@ be killed. The one home of pynvml (package nvidia-ml-py). Every answer is `{"val
         mig_mode [current, pending]
         nvlinks: one object for each active link: remote_type (0 GPU, 2 switch), remote_address; null where not told
         licences, of a vGPU only: one object for each product: product, licensed (plain boolean)
-        slices: the same for each MIG slice that exists: index, handle, name, memory
+        slices: the same for each MIG slice that exists: index, handle, name, uuid, memory
     pairs: one object for every two devices: first, second (their indexes), common_ancestor (0 the board itself, 10
         and 20 PCIe switches, 30 host bridge, 40 NUMA node, 50 system), p2p_read, p2p_write, p2p_nvlink (0 is yes)
 """
@@ -55,6 +55,7 @@ _SYSTEM_QUESTIONS = {
 # Questions about a device whose answers need no unpacking.
 _DEVICE_QUESTIONS = {
     "name": "nvmlDeviceGetName",
+    "uuid": "nvmlDeviceGetUUID",
     "compute_capability": "nvmlDeviceGetCudaComputeCapability",
     "addressing_mode": "nvmlDeviceGetAddressingMode",
     "numa_node": "nvmlDeviceGetNumaNodeId",
@@ -138,6 +139,7 @@ def _read_slice(nvml: Any, parent: Any, index: int) -> Answer:
         "index": index,
         "handle": found,
         "name": _ask(nvml, lambda: nvml.nvmlDeviceGetName(handle)),
+        "uuid": _ask(nvml, lambda: nvml.nvmlDeviceGetUUID(handle)),
         "memory": _ask(nvml, lambda: _memory(nvml, handle)),
     }
 

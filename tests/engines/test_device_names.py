@@ -29,9 +29,7 @@ def sliced(uuids: tuple[str | None, ...] = UUIDS, *, virtual: bool = False) -> H
 
 def on(plan: Plan, found: Host, *indices: int) -> Plan:
     layout = Layout(device_indices=indices)
-    return replace(
-        plan, host=found, chosen=replace(plan.chosen, compute_api=ComputeApi.CUDA, layout=layout), pools=()
-    )
+    return replace(plan, host=found, chosen=replace(plan.chosen, compute_api=ComputeApi.CUDA, layout=layout), pools=())
 
 
 def test_a_slice_is_named_by_its_uuid_and_so_is_what_stands_beside_it() -> None:

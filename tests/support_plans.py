@@ -232,6 +232,7 @@ def make_plan(  # noqa: PLR0913
         footprint=rows,
         pools=pools,
         findings=(),
+        capacity=(),
         rejected=(),
         host=machine,
     )

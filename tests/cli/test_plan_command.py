@@ -111,3 +111,44 @@ def test_memory_that_is_merely_in_use_is_the_first_thing_to_free(v4deploy: V4Dep
     document = v4deploy("plan", "--system", str(RECORDINGS / "mac-m3-max-128gb-host"), "--json").document
     ids = [finding["id"] for finding in document["data"]["advice"]]
     assert "plan.fits-with-freed-memory" in ids
+
+
+def test_a_preference_changes_the_choice(v4deploy: V4Deploy) -> None:
+    ran = v4deploy("plan", "v4-flash", "--hardware", "8x h200 + 1TB", "--prefer", "concurrency", "--json")
+    chosen = ran.document["data"]["chosen"]
+    assert ran.code == ExitCode.OK
+    assert chosen["layout"]["data_parallel"] == 8
+    assert chosen["concurrency"] > 64
+    assert ran.document["data"]["request"]["prefer"] == "concurrency"
+
+
+def test_why_not_answers_in_words_and_as_a_document(v4deploy: V4Deploy) -> None:
+    arguments = ("plan", "v4-flash", "--hardware", "8x h200 + 1TB", "--why-not", "nvfp4")
+    ran = v4deploy(*arguments)
+    assert ran.code == ExitCode.OK
+    assert "this is sm_90" in ran.stdout
+    document = v4deploy(*arguments, "--json").document
+    assert document["schema"] == "v4deploy.why-not/1"
+    assert document["data"]["answers"][0]["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--prefer", "cheap"), "cheap"),
+        (("--layout", "tpx"), "is no layout"),
+        (("--why-not", "nonsense"), "no engine, no layout and no quant"),
+    ],
+)
+def test_wrong_words_are_usage_errors(v4deploy: V4Deploy, arguments: tuple[str, str], words: str) -> None:
+    ran = v4deploy("plan", "v4-flash", "--hardware", "8x h200 + 1TB", *arguments)
+    assert ran.code == ExitCode.USAGE
+    assert words in ran.stderr
+
+
+def test_explained_plans_list_every_reason(v4deploy: V4Deploy) -> None:
+    plain = v4deploy("plan", "v4-flash", "--hardware", "8x h200 + 1TB").stdout
+    explained = v4deploy("plan", "v4-flash", "--hardware", "8x h200 + 1TB", "--explain").stdout
+    assert "--explain" in plain
+    assert "left free" in explained
+    assert len(explained.splitlines()) > len(plain.splitlines())

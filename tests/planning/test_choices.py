@@ -11,7 +11,8 @@ from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.model import Checkpoint
 from v4deploy.domain.plan import Plan, Request
-from v4deploy.planning.rank import is_near_native, layout_words
+from v4deploy.planning.criteria import is_near_native
+from v4deploy.planning.rank import layout_words
 
 
 def planned(hardware: str, request: Request) -> Plan:
@@ -51,9 +52,9 @@ def test_what_only_fits_with_a_short_context_stays_on_the_devices_and_the_cpu_is
     named = finding_of(plan, "plan.devices-before-context")
     assert named is not None
     assert named.severity is Severity.INFO
-    alone = [item for item in plan.rejected if item.layout == "CPU" and item.reason.startswith("fits")]
+    alone = [item for item in plan.rejected if item.layout == "CPU" and item.reasons[0].startswith("fits")]
     assert alone
-    assert {item.reason for item in alone} == {"fits; everything is computed by the CPU"}
+    assert {item.reasons[0] for item in alone} == {"fits; everything is computed by the CPU"}
 
 
 def test_an_asked_context_is_not_weighed_on_the_cpu_beside_devices_that_hold_it() -> None:
@@ -110,7 +111,7 @@ def test_layouts_over_several_servers_are_not_planned_and_that_is_said(model: st
     decision = decide(Request(model=model, engine=EngineId.MINDIE), machine(hardware))
     assert decision.plan is None
     reasons = [finding for verdict in decision.verdicts for finding in verdict.reasons]
-    assert [words in (finding.why or "") for finding in reasons if finding.id == "plan.no-layout"] == [True]
+    assert {words in (finding.why or "") for finding in reasons if finding.id == "plan.no-layout"} == {True}
 
 
 def test_a_layout_that_no_document_shows_is_marked() -> None:

@@ -14,7 +14,8 @@ from v4deploy.domain.hardware import Host, InstalledEngine, PoolKind
 from v4deploy.domain.model import CheckpointFormat, Status
 from v4deploy.domain.plan import PLAN_SCHEMA, Basis, Plan, Request, Verdict
 from v4deploy.domain.units import GIB
-from v4deploy.planning.rank import keeps_native_experts, layout_words, quant_class
+from v4deploy.planning.criteria import keeps_native_experts
+from v4deploy.planning.rank import layout_words, quant_class
 from v4deploy.planning.weights import native_parts
 
 
@@ -247,9 +248,9 @@ def test_assumed_rows_are_reported() -> None:
 def test_every_rejected_candidate_says_why() -> None:
     plan = planned("v4-flash", "m3-ultra 256GB")
     assert plan.rejected
-    assert all(item.reason for item in plan.rejected)
+    assert all(item.reasons for item in plan.rejected)
     assert plan.chosen.checkpoint.id not in {
-        item.checkpoint for item in plan.rejected if item.reason.startswith("fits")
+        item.checkpoint for item in plan.rejected if item.reasons[0].startswith("fits")
     }
 
 

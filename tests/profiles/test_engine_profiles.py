@@ -28,6 +28,7 @@ formats: [safetensors]
 targets: [script]
 default_port: 8000
 kv_cache_types: [fp8]
+most_sequences: 1024
 precedence: 0
 source: a wheel
 as_of: 2026-11-22
@@ -162,13 +163,13 @@ def test_one_entry_becomes_a_row_for_each_pair() -> None:
         (
             "archs: [sm_90, sm_100], level: verified}",
             'archs: ["*"], level: expected}',
-            "test.yaml:15: support.1: an earlier, more general row hides this one",
+            "test.yaml:16: support.1: an earlier, more general row hides this one",
         ),
-        ('tag: "v{version}"', "tag: latest", "test.yaml:17: images.0.tag: `latest` names no version"),
-        ('until: "0.30.0"', 'until: "0.21.0"', "test.yaml:20: flags.1.until: 0.21.0 comes before 0.24.0"),
-        ("[--linear-backend]", "[--model]", "test.yaml:20: flags.1.names: `--model` stands twice"),
+        ('tag: "v{version}"', "tag: latest", "test.yaml:18: images.0.tag: `latest` names no version"),
+        ('until: "0.30.0"', 'until: "0.21.0"', "test.yaml:21: flags.1.until: 0.21.0 comes before 0.24.0"),
+        ("[--linear-backend]", "[--model]", "test.yaml:21: flags.1.names: `--model` stands twice"),
         ('version: "0.33.0"', "version: newest", "test.yaml:4: version: `newest` is not a version"),
-        ("level: verified", "level: certain", "test.yaml:14: support.0.level"),
+        ("level: verified", "level: certain", "test.yaml:15: support.0.level"),
         ("default_port: 8000", "default_port: '8000'", "test.yaml:8: default_port"),
         ("id: vllm", "id: vlm", "test.yaml:1: id"),
     ],

@@ -75,6 +75,7 @@ class EngineFile:
     targets: tuple[str, ...]
     default_port: int
     kv_cache_types: tuple[str, ...]
+    most_sequences: int
     precedence: int
     source: str
     as_of: str
@@ -114,6 +115,7 @@ def engine_of(document: YamlDocument) -> EngineProfile:
         targets_without_kubernetes=file.targets_without_kubernetes,
         default_port=file.default_port,
         kv_cache_types=file.kv_cache_types,
+        most_sequences=file.most_sequences,
         precedence=file.precedence,
         support=tuple(_support(file)),
         recipes=recipes_of(file.recipes),

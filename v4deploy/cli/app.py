@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from v4deploy.cli import options
+from v4deploy.cli.plan_command import plan
+from v4deploy.cli.sink import output_for
 
 if TYPE_CHECKING:
-    from v4deploy.cli.output import Output
     from v4deploy.domain.engine import LaunchOptions
 
 app = typer.Typer(
@@ -22,12 +23,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
-
-
-def _output(json: bool, quiet: bool) -> Output:
-    from v4deploy.cli.output import Mode, Output
-
-    return Output(Mode.JSON if json else Mode.QUIET if quiet else Mode.HUMAN)
 
 
 def _print_version(wanted: bool) -> None:
@@ -84,7 +79,7 @@ def doctor(
         raise UsageError("`--report` and `--json` are two forms of one answer", hint="leave one of them out")
     names, without = tuple(only or ()), tuple(skip or ())
     if list_:
-        return _output(json, quiet).finish(list_checks(names, without), views.view_checks)
+        return output_for(json, quiet).finish(list_checks(names, without), views.view_checks)
     wanted = DoctorRequest(
         model=model,
         plan_here=True,
@@ -99,8 +94,8 @@ def doctor(
     if report:
         from v4deploy.cli.views.doctor_report import report_view
 
-        return _output(json, quiet).finish(result, report_view(os.environ))
-    return _output(json, quiet).finish(result, views.view_doctor)
+        return output_for(json, quiet).finish(result, report_view(os.environ))
+    return output_for(json, quiet).finish(result, views.view_doctor)
 
 
 @app.command()
@@ -116,39 +111,10 @@ def models(
     from v4deploy.commands.workspace import open_workspace
 
     result = run(open_workspace(os.environ), name=model, everything=everything)
-    return _output(json, quiet).finish(result, view_models)
+    return output_for(json, quiet).finish(result, view_models)
 
 
-@app.command()
-def plan(
-    model: options.ModelArgument = "v4-flash",
-    quant: options.Quant = None,
-    engine: options.Engine = None,
-    context: options.Context = None,
-    concurrency: options.Concurrency = 1,
-    kv_cache_type: options.KvCacheType = None,
-    hardware: options.Hardware = None,
-    system: options.SystemDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> int:
-    """Decide what would run here, how it fits, and why. Exit code 3 when nothing fits."""
-    from v4deploy.cli.requests import make_request
-    from v4deploy.cli.views.plan import view_plan
-    from v4deploy.commands.plan import plan as run
-    from v4deploy.commands.workspace import open_workspace
-
-    workspace = open_workspace(os.environ, system)
-    request = make_request(
-        workspace.catalogue,
-        model=model,
-        quant=quant,
-        engine=engine,
-        context=context,
-        concurrency=concurrency,
-        kv_cache_type=kv_cache_type,
-    )
-    return _output(json, quiet).finish(run(workspace, request, hardware=hardware), view_plan)
+app.command()(plan)
 
 
 @app.command()
@@ -176,7 +142,7 @@ def pull(
     from v4deploy.commands.pull import pull as run
     from v4deploy.commands.workspace import open_workspace
 
-    workspace, output = open_workspace(os.environ), _output(json, quiet)
+    workspace, output = open_workspace(os.environ), output_for(json, quiet)
     choice = choose_weights(workspace, Wish(model=model, quant=quant, repo=repo), plan_file)
     done = run(
         workspace,
@@ -205,7 +171,7 @@ def verify(
     from v4deploy.commands.verify import verify as run
     from v4deploy.commands.workspace import open_workspace
 
-    output = _output(json, quiet)
+    output = output_for(json, quiet)
     if directory is None:
         workspace = open_workspace(os.environ)
         directory = directory_of(workspace, model=model, quant=quant)
@@ -261,7 +227,7 @@ def render(
         force=force,
         dry_run=dry_run,
     )
-    return _output(json, quiet).finish(run(workspace, wanted), view_render)
+    return output_for(json, quiet).finish(run(workspace, wanted), view_render)
 
 
 @app.command()
@@ -294,7 +260,7 @@ def serve(
 
     launch = _launch_options(host, port, api_key_file)
     check_options(launch, timeout)
-    workspace, output = open_workspace(os.environ), _output(json, quiet)
+    workspace, output = open_workspace(os.environ), output_for(json, quiet)
     wish = Wish(
         model=model,
         quant=quant,
@@ -340,7 +306,7 @@ def up(
     from v4deploy.commands.up import up as run
     from v4deploy.commands.workspace import open_workspace
 
-    workspace, output = open_workspace(os.environ), _output(json, quiet)
+    workspace, output = open_workspace(os.environ), output_for(json, quiet)
     request = make_request(
         workspace.catalogue, model=model, quant=quant, engine=engine, context=context, concurrency=concurrency
     )
@@ -371,7 +337,7 @@ def demo(
         raise UsageError(
             "`--keep` needs the name of a directory", hint="leave it out, and the demo removes what it made"
         )
-    output = _output(json, quiet)
+    output = output_for(json, quiet)
     return output.finish(run(os.environ, report=output.report, keep=Path(keep) if keep else None), view_demo)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from v4deploy.domain.engine import EngineId
+from v4deploy.domain.plan import Prefer
 
 
 def _path(text: str) -> Path:
@@ -62,6 +63,14 @@ PlannedConcurrency = Annotated[
 KvCacheType = Annotated[
     str | None,
     typer.Option("--kv-cache-type", metavar="TYPE", help="f16, q8_0 (llama.cpp), fp8 (vLLM)", show_default=False),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option("--layout", metavar="NAME", help="tp8, tp4+ep, dp8, 1-device, offload, cpu", show_default=False),
+]
+Preference = Annotated[
+    Prefer | None,
+    typer.Option("--prefer", help="what to put first among all that fits; default: a balance", show_default=False),
 ]
 Hardware = Annotated[
     str | None,

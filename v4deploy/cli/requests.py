@@ -12,7 +12,7 @@ from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import NothingFitsError, UsageError
-from v4deploy.domain.plan import Plan, Request
+from v4deploy.domain.plan import Plan, Prefer, Request
 
 DEFAULT_MODEL = "v4-flash"
 _FACTORS = {"": 1, "k": 1024, "m": 1024**2}
@@ -39,6 +39,8 @@ def make_request(
     context: str | None = None,
     concurrency: int = 1,
     kv_cache_type: str | None = None,
+    layout: str | None = None,
+    prefer: Prefer | None = None,
 ) -> Request:
     """The planner's request; the release is pinned here, so that a saved plan says which one was current.
 
@@ -62,6 +64,8 @@ def make_request(
         context_tokens=tokens,
         concurrency=concurrency,
         kv_cache_type=kv_cache_type,
+        layout=layout,
+        prefer=prefer,
     )
 
 
@@ -75,6 +79,8 @@ class Wish:
     context: str | None = None
     concurrency: int | None = None
     kv_cache_type: str | None = None
+    layout: str | None = None
+    prefer: Prefer | None = None
     hardware: str | None = None
     repo: str | None = None
 
@@ -97,6 +103,8 @@ class Wish:
             context=self.context,
             concurrency=self.concurrency or 1,
             kv_cache_type=self.kv_cache_type,
+            layout=self.layout,
+            prefer=self.prefer,
         )
 
 

@@ -15,6 +15,8 @@ from v4deploy.domain.hardware import Host
 from v4deploy.domain.plan import PLAN_SCHEMA, Plan, Request, Verdict
 from v4deploy.planning.advice import changes_that_fit
 from v4deploy.planning.choose import make_plan
+from v4deploy.planning.why_not import WhyNot
+from v4deploy.planning.why_not import why_not as answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,17 @@ def plan(workspace: Workspace, request: Request, *, hardware: str | None = None)
         findings=advice,
         error=NothingFitsError(f"nothing of {request.release or request.model} fits this machine", hint=hint),
     )
+
+
+def why_not(workspace: Workspace, request: Request, asked: str, *, hardware: str | None = None) -> Result[WhyNot]:
+    """Why an engine, a quant or a layout is not what the plan chose.
+
+    Raises:
+        UsageError: it is none of the three, or the request names what does not exist.
+    """
+    host = workspace.host(hardware)
+    decision = make_plan(request, host, workspace.catalogue, tool_version=__version__)
+    return Result(kind="why-not", data=answer(asked, request, decision.plan, host, workspace.catalogue))
 
 
 def read_plan(path: Path) -> Plan:

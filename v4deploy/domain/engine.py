@@ -85,6 +85,7 @@ class EngineProfile:
             target is named; empty means the default is right there too.
         default_port: what the engine itself uses.
         kv_cache_types: what it takes for V4, its default first.
+        most_sequences: as many as it can serve at once, or as its own default for large devices allows.
         precedence: the smaller, the faster where several engines hold the whole model on devices that they support.
     """
 
@@ -97,6 +98,7 @@ class EngineProfile:
     targets: tuple[str, ...]
     default_port: int
     kv_cache_types: tuple[str, ...]
+    most_sequences: int
     precedence: int
     support: tuple[EngineSupport, ...]
     recipes: Recipes = field(default_factory=Recipes)

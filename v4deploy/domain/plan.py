@@ -29,6 +29,20 @@ class FootprintPart(StrEnum):
     OVERHEAD = "overhead"
 
 
+class Prefer(StrEnum):
+    """What a choice among everything that fits puts first.
+
+    QUALITY: weights nearest to the original, even where a part is computed by the CPU. SPEED: all of it on devices,
+    the faster engine, fewer bytes a token. CONTEXT: the longest context, also beyond what a recipe documents.
+    CONCURRENCY: the most sequences at once on the faster engine. The last three never go below two bits for it.
+    """
+
+    QUALITY = "quality"
+    SPEED = "speed"
+    CONTEXT = "context"
+    CONCURRENCY = "concurrency"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What the user asked for; None means: you choose.
@@ -37,7 +51,9 @@ class Request:
         model: model id or alias; `release` pins a dated one.
         quant: as typed, before aliases.
         context_tokens: tokens a sequence.
-        concurrency: sequences at once.
+        concurrency: sequences at once; with CONCURRENCY preferred, the least that will do.
+        layout: as typed (`tp8`, `dp4+ep`, `1-device`, `offload`, `cpu`); see planning/layout_wish.py.
+        prefer: None weighs all four: on devices, with a useful context, near the original, on the faster engine.
     """
 
     model: str
@@ -47,6 +63,8 @@ class Request:
     context_tokens: int | None = None
     concurrency: int = 1
     kv_cache_type: str | None = None
+    layout: str | None = None
+    prefer: Prefer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +91,11 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FootprintRow:
-    """One line of the arithmetic. `size_bytes` is what this pool has to give."""
+    """One line of the arithmetic. `size_bytes` is what this pool has to give.
+
+    Attributes:
+        arithmetic: the sum with its numbers; None where the size is one figure.
+    """
 
     part: FootprintPart
     what: str
@@ -81,6 +103,7 @@ class FootprintRow:
     size_bytes: int
     basis: Basis
     note: str | None = None
+    arithmetic: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,14 +172,26 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """A candidate that was not chosen, in one line."""
+    """A candidate that was not chosen, and every reason: each rule that forbids it, or what it has less of."""
 
     checkpoint: str
     quant: str
     engine: EngineId
     layout: str
-    reason: str
+    reasons: tuple[str, ...]
     missing_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """How many sequences the chosen layout holds at once at a context, each that long.
+
+    Attributes:
+        sequences: `most_sequences` of the engine's profile means that many or more.
+    """
+
+    context_tokens: int
+    sequences: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +201,7 @@ class Plan:
     Attributes:
         alias: how the typed quant was resolved; None where the name was literal or not given.
         engine_version: found on the host, else the profile's; the flags are written for it.
+        capacity: by context, the longest first.
         rejected: what else was weighed, best first.
     """
 
@@ -178,6 +214,7 @@ class Plan:
     engine_version: str
     footprint: tuple[FootprintRow, ...]
     pools: tuple[PoolUse, ...]
+    capacity: tuple[Capacity, ...]
     findings: tuple[Finding, ...]
     rejected: tuple[Rejected, ...]
     host: Host

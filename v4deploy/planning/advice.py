@@ -46,7 +46,7 @@ def changes_that_fit(request: Request, host: Host, catalogue: Catalogue, *, tool
     found = (*_verified(_wishes(request, host), planner), *_verified(_machines(request, host), planner))
     if found:
         return found
-    bare = replace(request, context_tokens=None, concurrency=1, quant=None, engine=None, kv_cache_type=None)
+    bare = Request(model=request.model, release=request.release, prefer=request.prefer)
     return () if bare == request else tuple(_verified(_machines(bare, host), planner))
 
 
@@ -76,6 +76,8 @@ def _wishes(request: Request, host: Host) -> Iterator[tuple[Change, ...]]:
         yield (_wish("other-kv-cache", "the default KV cache", None, host, replace(request, kv_cache_type=None)),)
     if request.quant is not None:
         yield (_wish("other-quant", "another quant", None, host, replace(request, quant=None)),)
+    if request.layout is not None:
+        yield (_wish("other-layout", "another layout", None, host, replace(request, layout=None)),)
     if request.engine is not None:
         yield (_wish("other-engine", "another engine", None, host, replace(request, engine=None)),)
 

@@ -11,10 +11,14 @@ from v4deploy.domain.hardware import Host
 from v4deploy.domain.model import Checkpoint, Model, QuantAlias, Release, Runnable
 from v4deploy.domain.plan import Plan, Request, Verdict
 from v4deploy.planning import layouts, margins, remarks
+from v4deploy.planning.candidates import Trial
+from v4deploy.planning.capacities import capacity_of
 from v4deploy.planning.case import Case
+from v4deploy.planning.criteria import Ranking, preference
 from v4deploy.planning.engine_versions import planned_version
-from v4deploy.planning.rank import Ranking, nearest_misses, preference, rejected
-from v4deploy.planning.weigh import Trial, weigh
+from v4deploy.planning.layout_wish import parse_layout
+from v4deploy.planning.rank import nearest_misses, rejected
+from v4deploy.planning.weigh import weigh
 
 ENGINES_UNASKED = (EngineId.VLLM, EngineId.MINDIE, EngineId.LLAMA_CPP)
 """Ollama runs the same files in the same engine as llama.cpp, so it is planned for when asked for."""
@@ -51,7 +55,7 @@ def make_plan(request: Request, host: Host, catalogue: Catalogue, *, tool_versio
     """
     wanted = find_wanted(request, catalogue)
     verdicts = weigh_all(request, host, catalogue, wanted)
-    ranking = Ranking(model=wanted.model, precedence={profile.id: profile.precedence for profile in catalogue.engines})
+    ranking = ranking_for(request, catalogue, wanted)
     fitting = sorted((verdict for verdict in verdicts if verdict.fits), key=lambda v: preference(v, ranking))
     misses = nearest_misses(tuple(verdict for verdict in verdicts if not verdict.fits), wanted.model)
     if not fitting:
@@ -68,6 +72,7 @@ def make_plan(request: Request, host: Host, catalogue: Catalogue, *, tool_versio
         engine_version=case.engine_version,
         footprint=chosen.footprint,
         pools=chosen.pools,
+        capacity=capacity_of(chosen, case),
         findings=remarks.of_plan(chosen, tuple(others), request, case),
         rejected=tuple(rejected(verdict, chosen, ranking) for verdict in (*others, *misses)),
         host=host,
@@ -114,6 +119,12 @@ def weigh_all(request: Request, host: Host, catalogue: Catalogue, wanted: Wanted
             for verdict in weigh_on_host(checkpoint, case, request)
         ]
     return tuple(verdicts)
+
+
+def ranking_for(request: Request, catalogue: Catalogue, wanted: Wanted) -> Ranking:
+    """How what fits is compared."""
+    precedence = {profile.id: profile.precedence for profile in catalogue.engines}
+    return Ranking(model=wanted.model, precedence=precedence, prefer=request.prefer)
 
 
 def case_for(engine: EngineId, host: Host, catalogue: Catalogue, wanted: Wanted) -> Case:
@@ -173,6 +184,8 @@ def _check_numbers(request: Request, model: Model, catalogue: Catalogue) -> None
         raise UsageError(
             f"{request.concurrency} sequences at once cannot be served", hint="ask for `--concurrency 1` or more"
         )
+    if request.layout is not None:
+        parse_layout(request.layout)
     known = {name for profile in catalogue.engines for name in profile.kv_cache_types}
     if request.kv_cache_type is not None and request.kv_cache_type not in known:
         raise unknown_name("KV cache type", request.kv_cache_type, sorted(known))

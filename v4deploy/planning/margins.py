@@ -8,8 +8,15 @@ from v4deploy.domain.units import GIB, MIB
 CONTEXT_LADDER_TOKENS = (1_048_576, 524_288, 393_216, 262_144, 131_072, 65_536, 32_768, 16_384, 8_192, 4_096)
 """Tried from the left where no context was asked for. 4,096 is where llama.cpp's own fitting gives up."""
 
+CAPACITY_CONTEXTS_TOKENS = (131_072, 32_768, 8_192)
+"""For which a plan says how many sequences fit, beside its own context: long documents, work with tools, chat."""
+
 USEFUL_CONTEXT_TOKENS = 32_768
 """Below this a choice counts as second best, however good its weights: long texts need more."""
+
+NEARLY_AS_MANY_PERCENT = 90
+"""Where sequences count, a candidate that is better otherwise may hold a tenth fewer: the last few are bought with
+small batches, which cost throughput."""
 
 # --- llama.cpp -------------------------------------------------------------------------------------------------------
 

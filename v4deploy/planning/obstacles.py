@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from v4deploy.domain.engine import EngineSupport, MemoryModel, SupportLevel
-from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.finding import Evidence, Finding
 from v4deploy.domain.hardware import ComputeApi, Device
 from v4deploy.domain.model import Checkpoint, Runnable
 from v4deploy.planning.attention import shares_kv_stream
 from v4deploy.planning.case import Case
 from v4deploy.planning.compute_buffers import compute_buffer
 from v4deploy.planning.engine_versions import is_too_old, minimum_version
-from v4deploy.planning.layouts import fewest_recipe_devices, rank_layouts, why_unplanned
+from v4deploy.planning.rank_layouts import every_layout, fewest_recipe_devices, why_unplanned
+from v4deploy.planning.ruling import forbids
 from v4deploy.planning.weights import checkpoint_parts
 from v4deploy.planning.weights_gguf import gguf_parts
 
 
-def find_obstacle(
+def find_obstacles(
     checkpoint: Checkpoint, case: Case, devices: tuple[Device, ...], kv_cache_type: str | None
-) -> Finding | None:
-    """The first reason why this cannot run, None where only memory decides. `devices` empty means the CPU."""
-    return (
-        _not_driven(checkpoint)
-        or _engine_cannot_load(checkpoint, case)
-        or _wrong_device(checkpoint, devices)
-        or _unsupported(checkpoint, case, devices)
-        or _no_layout(case, devices)
-        or _too_old(checkpoint, case, devices)
-        or _kv_cache_type(case, kv_cache_type)
-        or _size_unknown(checkpoint, case)
+) -> tuple[Finding, ...]:
+    """Every reason why this cannot run; empty where only memory decides. `devices` empty means the CPU."""
+    found = (
+        _not_driven(checkpoint),
+        _engine_cannot_load(checkpoint, case),
+        _wrong_device(checkpoint, devices),
+        _unsupported(checkpoint, case, devices),
+        _no_layout(case, devices),
+        _too_old(checkpoint, case, devices),
+        _kv_cache_type(case, kv_cache_type),
+        _size_unknown(checkpoint, case),
     )
+    return tuple(obstacle for obstacle in found if obstacle is not None)
 
 
 def support_row(checkpoint: Checkpoint, case: Case, devices: tuple[Device, ...]) -> EngineSupport | None:
@@ -59,9 +61,9 @@ def _not_driven(checkpoint: Checkpoint) -> Finding | None:
         case Runnable.DRIVEN:
             return None
         case Runnable.CLOUD_ONLY:
-            return _obstacle("cloud-only", f"{checkpoint.repo} is served in the cloud and has no weights to download")
+            return forbids("cloud-only", f"{checkpoint.repo} is served in the cloud and has no weights to download")
         case Runnable.OTHER_ENGINE:
-            return _obstacle(
+            return forbids(
                 "other-engine",
                 f"{checkpoint.repo} runs only in engines that v4deploy does not drive",
                 why=checkpoint.note,
@@ -72,7 +74,7 @@ def _engine_cannot_load(checkpoint: Checkpoint, case: Case) -> Finding | None:
     if case.profile.id in checkpoint.engines and checkpoint.format.value in case.profile.formats:
         return None
     names = ", ".join(checkpoint.engines) or "no engine that v4deploy drives"
-    return _obstacle(
+    return forbids(
         "engine-cannot-load",
         f"{case.profile.name} does not run {checkpoint.quant} of {checkpoint.repo}; {names} does",
     )
@@ -82,11 +84,11 @@ def _wrong_device(checkpoint: Checkpoint, devices: tuple[Device, ...]) -> Findin
     api = devices[0].compute_api if devices else ComputeApi.CPU
     if checkpoint.compute_apis and api.value not in checkpoint.compute_apis:
         allowed = ", ".join(checkpoint.compute_apis)
-        return _obstacle("wrong-device", f"these weights are made for {allowed}, and this is {api}")
+        return forbids("wrong-device", f"these weights are made for {allowed}, and this is {api}")
     found = {device.arch for device in devices}
     if checkpoint.architectures and not (found and found <= set(checkpoint.architectures)):
         here = ", ".join(sorted(arch or "unknown" for arch in found)) or "the CPU"
-        return _obstacle(
+        return forbids(
             "wrong-device", f"these weights are made for {', '.join(checkpoint.architectures)}, and this is {here}"
         )
     return None
@@ -98,8 +100,8 @@ def _unsupported(checkpoint: Checkpoint, case: Case, devices: tuple[Device, ...]
         return None
     where = _where(devices)
     if row is None:
-        return _obstacle("engine-unsupported", f"nothing is known about {case.profile.name} on {where}")
-    return _obstacle(
+        return forbids("engine-unsupported", f"nothing is known about {case.profile.name} on {where}")
+    return forbids(
         "engine-unsupported",
         f"{case.profile.name} does not run this on {where}",
         why=row.reason,
@@ -112,7 +114,7 @@ def _too_old(checkpoint: Checkpoint, case: Case, devices: tuple[Device, ...]) ->
     needed = minimum_version(case.profile, case.release, row.minimum_version if row else None)
     if not is_too_old(case.profile.id, case.engine_version, needed):
         return None
-    return _obstacle(
+    return forbids(
         "engine-too-old",
         f"{case.profile.name} {case.engine_version} is too old: {case.release.name} needs {needed}",
         fix=f"update {case.profile.name} to {needed} or newer",
@@ -123,7 +125,7 @@ def _kv_cache_type(case: Case, kv_cache_type: str | None) -> Finding | None:
     allowed = case.profile.kv_cache_types
     if kv_cache_type is None or kv_cache_type in allowed:
         return None
-    return _obstacle(
+    return forbids(
         "kv-cache-type",
         f"{case.profile.name} has no `{kv_cache_type}` KV cache for V4",
         fix=f"choose one of {', '.join(allowed)}, or leave the type out",
@@ -135,15 +137,13 @@ def _size_unknown(checkpoint: Checkpoint, case: Case) -> Finding | None:
     if case.profile.memory_model is MemoryModel.LLAMA_CPP:
         smallest = compute_buffer(architecture, context_tokens=1, micro_batch_tokens=1, slots=1)
         if shares_kv_stream(architecture) or smallest is None:
-            return _obstacle(
-                "no-memory-model", f"how {case.profile.name} lays out {architecture.id} was never measured"
-            )
+            return forbids("no-memory-model", f"how {case.profile.name} lays out {architecture.id} was never measured")
         is_known = gguf_parts(checkpoint, architecture) is not None
     else:
         is_known = checkpoint_parts(checkpoint, architecture, case.release.draft) is not None
     if is_known:
         return None
-    return _obstacle(
+    return forbids(
         "size-unknown",
         f"the size of {checkpoint.quant} of {checkpoint.repo} is not known",
         why="no source gives it, and it is not guessed",
@@ -154,16 +154,16 @@ def _size_unknown(checkpoint: Checkpoint, case: Case) -> Finding | None:
 def _no_layout(case: Case, devices: tuple[Device, ...]) -> Finding | None:
     if case.profile.memory_model is MemoryModel.LLAMA_CPP or not devices:
         return None
-    if rank_layouts(devices, case, concurrency=1):
+    if any(offer.obstacle is None for offer in every_layout(devices, case)):
         return None
     fewest = fewest_recipe_devices(devices, case)
     if fewest is not None:
-        return _obstacle(
+        return forbids(
             "needs-more-devices",
             f"the smallest documented layout takes {fewest} devices, and here are {len(devices)}",
         )
     known = why_unplanned(devices, case)
-    return _obstacle(
+    return forbids(
         "no-layout",
         f"no layout of {case.model.name} on one server with {_where(devices)} is documented",
         why=None if known is None else known.why,
@@ -174,9 +174,3 @@ def _no_layout(case: Case, devices: tuple[Device, ...]) -> Finding | None:
 def _where(devices: tuple[Device, ...]) -> str:
     names = dict.fromkeys(device.arch or "an unknown architecture" for device in devices)
     return ", ".join(names) or "the CPU"
-
-
-def _obstacle(
-    word: str, summary: str, *, why: str | None = None, fix: str | None = None, evidence: tuple[Evidence, ...] = ()
-) -> Finding:
-    return Finding(id=f"plan.{word}", severity=Severity.FAIL, summary=summary, why=why, fix=fix, evidence=evidence)

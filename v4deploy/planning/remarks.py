@@ -6,7 +6,7 @@ from v4deploy.domain.engine import EngineProfile, MemoryModel
 from v4deploy.domain.finding import CheckGroup, Evidence, Finding, Severity, group_of
 from v4deploy.domain.hardware import HOST_POOL_ID, Host, Pool
 from v4deploy.domain.model import Release, Status
-from v4deploy.domain.plan import Basis, Candidate, FootprintRow, Request, Verdict
+from v4deploy.domain.plan import Basis, Candidate, FootprintRow, Prefer, Request, Verdict
 from v4deploy.domain.units import GIB, format_gib
 from v4deploy.planning import margins, trades
 from v4deploy.planning.case import Case
@@ -176,6 +176,15 @@ def _short_context(candidate: Candidate, request: Request) -> tuple[Finding, ...
     if request.context_tokens is not None:
         return ()
     context = candidate.context_tokens
+    if request.prefer is Prefer.CONCURRENCY:
+        return (
+            Finding(
+                id="plan.context-chosen",
+                severity=Severity.INFO,
+                summary=f"{context:,} tokens is the shortest context that counts as useful, for as many as fit",
+                fix="ask for another with `--context`",
+            ),
+        )
     summary, why = f"{context:,} tokens is the longest context tried that fits in this layout", None
     if context not in margins.CONTEXT_LADDER_TOKENS:
         summary = f"more than {context:,} tokens of context were not tried"

@@ -9,15 +9,20 @@ from v4deploy.cli.views.common import describe_host, print_finding, table
 from v4deploy.commands.plan import NoPlan
 from v4deploy.domain.finding import Severity
 from v4deploy.domain.hardware import HostOrigin
-from v4deploy.domain.plan import FootprintRow, Layout, Plan, PoolUse, Rejected, Verdict
+from v4deploy.domain.plan import Capacity, FootprintRow, Layout, Plan, PoolUse, Rejected, Verdict
 from v4deploy.domain.units import format_gb, format_gib
 
 
-def view_plan(console: Console, outcome: Plan | NoPlan) -> None:
+def view_plan(console: Console, outcome: Plan | NoPlan, *, explained: bool = False) -> None:
     if isinstance(outcome, NoPlan):
         _print_no_plan(console, outcome)
     else:
-        _print_plan(console, outcome)
+        _print_plan(console, outcome, explained=explained)
+
+
+def view_explained(console: Console, outcome: Plan | NoPlan) -> None:
+    """With the arithmetic of every number, and every reason of everything else."""
+    view_plan(console, outcome, explained=True)
 
 
 def describe_layout(layout: Layout) -> str:
@@ -33,7 +38,7 @@ def describe_layout(layout: Layout) -> str:
     return text
 
 
-def _print_plan(console: Console, plan: Plan) -> None:
+def _print_plan(console: Console, plan: Plan, *, explained: bool) -> None:
     chosen = plan.chosen
     checkpoint = chosen.checkpoint
     console.print(f"[bold]{plan.release.name}[/bold], {escape(checkpoint.quant)}, on {chosen.engine}")
@@ -47,32 +52,52 @@ def _print_plan(console: Console, plan: Plan) -> None:
     facts.add_row("weights", f"{escape(where)}  ({format_gb(checkpoint.size_bytes)})")
     facts.add_row("engine", f"{chosen.engine} {plan.engine_version} on {chosen.compute_api}")
     facts.add_row("layout", describe_layout(chosen.layout))
-    facts.add_row("context", f"{chosen.context_tokens:,} tokens x {chosen.concurrency} at once")
+    facts.add_row("context", f"{chosen.context_tokens:,} tokens x {chosen.concurrency:,} at once")
     facts.add_row("KV cache", f"{chosen.kv_cache_type}, batches of {chosen.batch_tokens:,} tokens")
     facts.add_row("drafting", "with the checkpoint's own draft stages" if chosen.use_draft else "off")
     console.print(facts)
     console.print()
-    _print_footprint(console, plan.footprint, plan.pools)
+    _print_footprint(console, plan.footprint, plan.pools, explained=explained)
+    _print_capacity(console, plan.capacity)
     if plan.findings:
         console.print()
         for finding in plan.findings:
             print_finding(console, finding)
-    if plan.rejected:
-        console.print("\nalso weighed:")
-        rows = table("  quant", "engine", "missing", "layout", "why not", right=(2,))
-        for item in _one_of_a_kind(plan.rejected)[:6]:
-            missing = format_gib(item.missing_bytes) if item.missing_bytes else ""
-            rows.add_row(f"  {escape(item.quant)}", item.engine, missing, item.layout, escape(item.reason))
-        console.print(rows)
+    _print_rejected(console, plan.rejected, explained=explained)
     _print_next(console, plan)
 
 
-def _one_of_a_kind(rejected: tuple[Rejected, ...]) -> list[Rejected]:
+def _print_capacity(console: Console, capacity: tuple[Capacity, ...]) -> None:
+    if not capacity:
+        return
+    shown = ", ".join(f"{row.sequences:,} x {row.context_tokens:,}" for row in capacity)
+    console.print(f"[bold]holds at once[/bold], by the arithmetic above: {shown} tokens")
+
+
+_REJECTED_SHOWN = 6
+
+
+def _print_rejected(console: Console, rejected: tuple[Rejected, ...], *, explained: bool) -> None:
     """Several publishers offer the same quant; one line for each fate of it will do."""
-    return list({(item.quant, item.engine, item.layout, item.reason): item for item in rejected}.values())
+    if not rejected:
+        return
+    console.print("\nalso weighed:")
+    rows = table("  quant", "engine", "missing", "layout", "why not", right=(2,))
+    fates = list({(item.quant, item.engine, item.layout, item.reasons): item for item in rejected}.values())
+    for item in fates if explained else fates[:_REJECTED_SHOWN]:
+        missing = format_gib(item.missing_bytes) if item.missing_bytes else ""
+        reasons = "; ".join(item.reasons if explained else item.reasons[:1])
+        rows.add_row(f"  {escape(item.quant)}", item.engine, missing, item.layout, escape(reasons))
+    console.print(rows)
+    if len(fates) > _REJECTED_SHOWN and not explained:
+        console.print(
+            f"  and {len(fates) - _REJECTED_SHOWN} more: `--explain`, or `--why-not NAME` for one", style="dim"
+        )
 
 
-def _print_footprint(console: Console, rows: tuple[FootprintRow, ...], pools: tuple[PoolUse, ...]) -> None:
+def _print_footprint(
+    console: Console, rows: tuple[FootprintRow, ...], pools: tuple[PoolUse, ...], *, explained: bool
+) -> None:
     """One line a row; identical devices are folded into one block."""
     shown: dict[tuple[object, ...], list[PoolUse]] = {}
     for pool in pools:
@@ -90,6 +115,21 @@ def _print_footprint(console: Console, rows: tuple[FootprintRow, ...], pools: tu
         budget = f"of {format_gib(pool.budget_bytes)} [dim]({escape(pool.budget_source)})[/dim]"
         lines.add_row("  [bold]needed[/bold]", f"[bold]{format_gib(pool.needed_bytes)}[/bold]", budget)
         console.print(lines)
+        if explained:
+            _print_arithmetic(console, [row for row in rows if row.pool_id == pool.pool_id], pool)
+
+
+def _print_arithmetic(console: Console, rows: list[FootprintRow], pool: PoolUse) -> None:
+    for row in rows:
+        for line in (row.arithmetic, row.note):
+            if line:
+                console.print(f"    {escape(row.what)}: {escape(line)}", style="dim")
+    if pool.budget_bytes is not None:
+        console.print(
+            f"    may use: {format_gib(pool.budget_bytes + pool.margin_bytes)} "
+            f"less {format_gib(pool.margin_bytes)} left free",
+            style="dim",
+        )
 
 
 def _print_no_plan(console: Console, outcome: NoPlan) -> None:

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check wheel-smoke clean
+.PHONY: demo test check wheel-smoke fit-speed clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/v4deploy demo
@@ -21,6 +21,10 @@ check: $(VENV)/.installed
 # Builds the wheel, installs it into an environment of its own, and uses it away from this checkout.
 wheel-smoke: $(VENV)/.installed
 	$(BIN)/python .ci/wheel_smoke.py
+
+# Fits the speed model on profiles/speed/measurements.yaml, writes profiles/speed/model.yaml and prints its error.
+fit-speed: $(VENV)/.installed
+	$(BIN)/python -m tools.fit_speed --write
 
 clean:
 	rm -rf $(VENV) dist build

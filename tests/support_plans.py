@@ -30,6 +30,7 @@ from v4deploy.domain.model import (
     WeightFile,
 )
 from v4deploy.domain.plan import Basis, Candidate, FootprintPart, FootprintRow, Layout, Plan, PoolUse, Request
+from v4deploy.domain.speed import SpeedEstimate, SpeedFigure
 from v4deploy.domain.units import GIB, MIB
 
 SOURCE = Source(source="hand-made for tests", as_of="2026-11-22")
@@ -165,6 +166,18 @@ def devices(  # noqa: PLR0913
     )
 
 
+_NOT_KNOWN = SpeedFigure(reason="not estimated in this test")
+NOT_ESTIMATED = SpeedEstimate(
+    single_tokens_per_second=_NOT_KNOWN,
+    each_tokens_per_second=_NOT_KNOWN,
+    all_tokens_per_second=_NOT_KNOWN,
+    prefill_tokens_per_second=_NOT_KNOWN,
+    load_seconds=_NOT_KNOWN,
+    download_seconds=_NOT_KNOWN,
+    token_read_bytes=None,
+)
+
+
 def _footprint(checkpoint: Checkpoint, layout: Layout, pool_ids: tuple[str, ...]) -> tuple[FootprintRow, ...]:
     """Weights and KV cache over the pools; the routed experts of an offloaded layout in host memory."""
     weights = checkpoint.size_bytes or 300 * 10**9
@@ -231,6 +244,7 @@ def make_plan(  # noqa: PLR0913
         engine_version=engine_version,
         footprint=rows,
         pools=pools,
+        speed=NOT_ESTIMATED,
         findings=(),
         capacity=(),
         rejected=(),

@@ -152,3 +152,17 @@ def test_explained_plans_list_every_reason(v4deploy: V4Deploy) -> None:
     assert "--explain" in plain
     assert "left free" in explained
     assert len(explained.splitlines()) > len(plain.splitlines())
+
+
+def test_a_plan_says_how_fast_it_would_be_and_why(v4deploy: V4Deploy) -> None:
+    ran = v4deploy("plan", "--hardware", "8x h200 + 2TB", "--concurrency", "4")
+    assert "tokens/s" in ran.stdout
+    assert "published runs on h200, h100" in ran.stdout
+    assert "each of 4" in ran.stdout
+
+
+def test_a_speed_that_nobody_published_is_unknown_with_the_reason(v4deploy: V4Deploy) -> None:
+    ran = v4deploy("plan", "--hardware", "rtx-4090 + 128GB", "--json")
+    figure = ran.document["data"]["speed"]["single_tokens_per_second"]
+    assert (figure["low"], figure["high"]) == (None, None)
+    assert "host memory" in figure["reason"]

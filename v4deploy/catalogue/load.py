@@ -10,14 +10,18 @@ from v4deploy.catalogue.merge import ModelBuilder
 from v4deploy.catalogue.wire_engines import engine_of
 from v4deploy.catalogue.wire_hardware import chips_of
 from v4deploy.catalogue.wire_models import WireModel
+from v4deploy.catalogue.wire_speed import speed_model_of
 from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile, read_yaml
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.chip import Chip
 from v4deploy.domain.engine import EngineId, EngineProfile
+from v4deploy.domain.speed_model import SpeedModel
 
 
-def load_catalogue(profile_dirs: Sequence[Path]) -> Catalogue:
-    """Read `models/`, `hardware/` and `engines/` of each directory; a later directory wins over an earlier one.
+def load_catalogue(profile_dirs: Sequence[Path], *, with_speed: bool = True) -> Catalogue:
+    """Read `models/`, `hardware/`, `engines/` and `speed/` of each directory; a later one wins over an earlier one.
+
+    Without the speed model for the tool that fits it.
 
     Raises:
         ProfileError: a file is not of its form, or the whole does not hold together; names file, line and key.
@@ -26,7 +30,12 @@ def load_catalogue(profile_dirs: Sequence[Path]) -> Catalogue:
     check_engines(engines, profile_dirs)
     builders = _models(profile_dirs)
     check_models(builders, engines)
-    return Catalogue(models=tuple(builder.build() for builder in builders), chips=_chips(profile_dirs), engines=engines)
+    return Catalogue(
+        models=tuple(builder.build() for builder in builders),
+        chips=_chips(profile_dirs),
+        engines=engines,
+        speed=_speed(profile_dirs) if with_speed else SpeedModel(),
+    )
 
 
 def _documents(directory: Path) -> Iterator[YamlDocument]:
@@ -68,3 +77,8 @@ def _engines(profile_dirs: Iterable[Path]) -> tuple[EngineProfile, ...]:
             here[engine.id] = engine
         engines |= here
     return tuple(engines.values())
+
+
+def _speed(profile_dirs: Iterable[Path]) -> SpeedModel:
+    found = [path for directory in profile_dirs if (path := directory / "speed" / "model.yaml").is_file()]
+    return speed_model_of(read_yaml(found[-1])) if found else SpeedModel()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v4deploy import __version__
+from v4deploy.commands.measurements import read_measurements
 from v4deploy.commands.result import Result
 from v4deploy.commands.workspace import Workspace
 from v4deploy.documents import from_json
 from v4deploy.domain.errors import NothingFitsError, UsageError
 from v4deploy.domain.finding import Finding
-from v4deploy.domain.hardware import Host
+from v4deploy.domain.hardware import Host, HostOrigin
 from v4deploy.domain.plan import PLAN_SCHEMA, Plan, Request, Verdict
 from v4deploy.planning.advice import changes_that_fit
 from v4deploy.planning.choose import make_plan
@@ -39,9 +40,11 @@ def plan(workspace: Workspace, request: Request, *, hardware: str | None = None)
         UsageError: an unknown model, quant or chip.
     """
     host = workspace.host(hardware)
-    decision = make_plan(request, host, workspace.catalogue, tool_version=__version__)
+    measured, unread = read_measurements(workspace.environ) if host.origin is HostOrigin.LIVE else (None, ())
+    decision = make_plan(request, host, workspace.catalogue, tool_version=__version__, measured=measured)
     if decision.plan is not None:
-        return Result(kind="plan", data=decision.plan, findings=decision.plan.findings)
+        found = replace(decision.plan, findings=(*decision.plan.findings, *unread)) if unread else decision.plan
+        return Result(kind="plan", data=found, findings=found.findings)
     advice = changes_that_fit(request, host, workspace.catalogue, tool_version=__version__)
     hint = next((finding.summary for finding in advice), None)
     return Result(

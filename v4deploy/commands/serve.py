@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v4deploy.commands.launch_options import check_options
 from v4deploy.commands.render import check
 from v4deploy.commands.result import Report, Result, Step, StepState
+from v4deploy.commands.state import state_directory
 from v4deploy.commands.weights import LocatedWeights, locate_weights, require_weights
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.engine import EngineId, EngineProfile, LaunchOptions, LaunchSpec
@@ -170,14 +170,6 @@ def _report(launch: Launch, base_url: str, outcome: ServeOutcome) -> ServeReport
         first_answer=outcome.first_completion,
         elapsed_seconds=outcome.elapsed_seconds,
     )
-
-
-def state_directory(environ: Mapping[str, str]) -> Path:
-    """Where logs go: `v4deploy` below XDG_STATE_HOME, or the system's equivalent."""
-    from platformdirs import user_state_path
-
-    named = environ.get("XDG_STATE_HOME")
-    return Path(named) / "v4deploy" if named else user_state_path("v4deploy", appauthor=False)
 
 
 def free_port() -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from v4deploy.domain.chip import Chip
 from v4deploy.domain.engine import EngineId, EngineProfile
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.model import Model, QuantAlias, Release, Runnable
+from v4deploy.domain.speed_model import SpeedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,7 @@ class Catalogue:
     models: tuple[Model, ...]
     chips: tuple[Chip, ...]
     engines: tuple[EngineProfile, ...]
+    speed: SpeedModel = field(default_factory=SpeedModel)
 
     def engine(self, engine: EngineId) -> EngineProfile:
         """The profile of an engine; the loader guarantees one for each."""

@@ -9,6 +9,7 @@ from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import ComputeApi, Host
 from v4deploy.domain.model import Checkpoint, QuantAlias, Release
+from v4deploy.domain.speed import SpeedEstimate
 
 PLAN_SCHEMA = "v4deploy.plan/1"
 
@@ -215,6 +216,7 @@ class Plan:
     footprint: tuple[FootprintRow, ...]
     pools: tuple[PoolUse, ...]
     capacity: tuple[Capacity, ...]
+    speed: SpeedEstimate
     findings: tuple[Finding, ...]
     rejected: tuple[Rejected, ...]
     host: Host

@@ -8,6 +8,7 @@ from v4deploy.domain.catalogue import Catalogue, resolve_quant, unknown_name
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.hardware import Host
+from v4deploy.domain.measurements import Measurements
 from v4deploy.domain.model import Checkpoint, Model, QuantAlias, Release, Runnable
 from v4deploy.domain.plan import Plan, Request, Verdict
 from v4deploy.planning import layouts, margins, remarks
@@ -18,6 +19,7 @@ from v4deploy.planning.criteria import Ranking, preference
 from v4deploy.planning.engine_versions import planned_version
 from v4deploy.planning.layout_wish import parse_layout
 from v4deploy.planning.rank import nearest_misses, rejected
+from v4deploy.planning.speed import estimate, grounds_of
 from v4deploy.planning.weigh import weigh
 
 ENGINES_UNASKED = (EngineId.VLLM, EngineId.MINDIE, EngineId.LLAMA_CPP)
@@ -47,8 +49,15 @@ class Wanted:
     alias: QuantAlias | None
 
 
-def make_plan(request: Request, host: Host, catalogue: Catalogue, *, tool_version: str) -> Decision:
-    """Decide.
+def make_plan(
+    request: Request,
+    host: Host,
+    catalogue: Catalogue,
+    *,
+    tool_version: str,
+    measured: Measurements | None = None,
+) -> Decision:
+    """Decide. `measured` is what this very machine measured; None for any other.
 
     Raises:
         UsageError: an unknown model, release or quant, or numbers that no model takes.
@@ -73,6 +82,7 @@ def make_plan(request: Request, host: Host, catalogue: Catalogue, *, tool_versio
         footprint=chosen.footprint,
         pools=chosen.pools,
         capacity=capacity_of(chosen, case),
+        speed=estimate(chosen.candidate, case, grounds_of(catalogue, measured)),
         findings=remarks.of_plan(chosen, tuple(others), request, case),
         rejected=tuple(rejected(verdict, chosen, ranking) for verdict in (*others, *misses)),
         host=host,

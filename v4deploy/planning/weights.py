@@ -179,39 +179,40 @@ def _layer_parts(architecture: Architecture, kind: AttentionKind) -> tuple[int, 
     """Bytes of one layer without routed experts and without what differs by routing: (sharded, replicated)."""
     a = architecture
     heads_width, output_width = a.heads * a.head_dim, a.o_groups * a.o_lora_rank
+    widening, narrowing = fp8_bytes(a, a.expert_width, a.hidden_size), fp8_bytes(a, a.hidden_size, a.expert_width)
     sharded = (
-        _fp8(a, heads_width, a.q_lora_rank)
-        + _fp8(a, output_width, heads_width // a.o_groups)
-        + _fp8(a, a.hidden_size, output_width)
-        + a.shared_experts * (2 * _fp8(a, a.expert_width, a.hidden_size) + _fp8(a, a.hidden_size, a.expert_width))
+        fp8_bytes(a, heads_width, a.q_lora_rank)
+        + fp8_bytes(a, output_width, heads_width // a.o_groups)
+        + fp8_bytes(a, a.hidden_size, output_width)
+        + a.shared_experts * (2 * widening + narrowing)
     )
     mixes = (2 + a.hyper_connections) * a.hyper_connections
     hyper = 2 * (mixes * a.hyper_connections * a.hidden_size + mixes + 3) * _FP32
     norms = (a.q_lora_rank + a.head_dim + 2 * a.hidden_size) * _BF16 + a.heads * _FP32
     router = a.routed_experts * a.hidden_size * _BF16
-    inputs = _fp8(a, a.q_lora_rank, a.hidden_size) + _fp8(a, a.head_dim, a.hidden_size)
+    inputs = fp8_bytes(a, a.q_lora_rank, a.hidden_size) + fp8_bytes(a, a.head_dim, a.hidden_size)
     return sharded, inputs + norms + hyper + router + _compression_bytes(a, kind)
 
 
 def _compression_bytes(a: Architecture, kind: AttentionKind) -> int:
     """Compressor and indexer of one layer; V4.1 shares them, so a layer is charged with its part of the sources."""
-    index_queries = _fp8(a, a.index_heads * a.index_dim, a.q_lora_rank) + a.index_heads * a.hidden_size * _BF16
+    index_queries = fp8_bytes(a, a.index_heads * a.index_dim, a.q_lora_rank) + a.index_heads * a.hidden_size * _BF16
     match kind:
         case AttentionKind.WINDOW:
             return 0
         case AttentionKind.CSA:
-            keys = _compressor(a, a.index_dim, CSA_RATIO, overlap=2)
-            return _compressor(a, a.head_dim, CSA_RATIO, overlap=2) + index_queries + keys
+            keys = compressor_bytes(a, a.index_dim, CSA_RATIO, overlap=2)
+            return compressor_bytes(a, a.head_dim, CSA_RATIO, overlap=2) + index_queries + keys
         case AttentionKind.HCA:
-            return _compressor(a, a.head_dim, HCA_RATIO, overlap=1)
+            return compressor_bytes(a, a.head_dim, HCA_RATIO, overlap=1)
         case AttentionKind.CSA2:
             sources = [a.compress_ratios[layer] for layer in a.kv_source_layers]
-            shared = sum(_compressor(a, a.head_dim, ratio, overlap=1) for ratio in sources if ratio > 1)
+            shared = sum(compressor_bytes(a, a.head_dim, ratio, overlap=1) for ratio in sources if ratio > 1)
             queries = len(a.index_source_layers) * index_queries
             return (shared + queries) // attention_kinds(a).count(AttentionKind.CSA2)
 
 
-def _compressor(a: Architecture, width: int, ratio: int, *, overlap: int) -> int:
+def compressor_bytes(a: Architecture, width: int, ratio: int, *, overlap: int) -> int:
     """Key and gate projections, position table, norm; CSA's windows overlap, which doubles the widths."""
     return 2 * a.hidden_size * overlap * width * _BF16 + ratio * overlap * width * _FP32 + width * _BF16
 
@@ -229,10 +230,10 @@ def _with_draft(main: WeightParts, a: Architecture, draft: Draft) -> WeightParts
     if draft.kind is DraftKind.DSPARK:
         rank = draft.markov_rank
         markov = 0 if rank is None else (2 * a.vocabulary * rank + a.hidden_size + rank) * _BF16
-        joining = _fp8(a, a.hidden_size, 3 * a.hidden_size) + a.hidden_size * _BF16 + _head_bytes(a) + markov
+        joining = fp8_bytes(a, a.hidden_size, 3 * a.hidden_size) + a.hidden_size * _BF16 + _head_bytes(a) + markov
     else:
         joining = draft.stages * (
-            2 * _fp8(a, a.hidden_size, a.hidden_size) + 2 * a.hidden_size * _BF16 + _head_bytes(a)
+            2 * fp8_bytes(a, a.hidden_size, a.hidden_size) + 2 * a.hidden_size * _BF16 + _head_bytes(a)
         )
     return replace(
         main,
@@ -242,6 +243,6 @@ def _with_draft(main: WeightParts, a: Architecture, draft: Draft) -> WeightParts
     )
 
 
-def _fp8(a: Architecture, rows: int, columns: int) -> int:
+def fp8_bytes(a: Architecture, rows: int, columns: int) -> int:
     """A matrix in FP8 with one scale byte for each tile."""
     return rows * columns + -(-rows // a.expert_block) * -(-columns // a.expert_block)

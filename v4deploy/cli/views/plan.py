@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from v4deploy.cli.views.common import describe_host, print_finding, table
+from v4deploy.cli.views.speed import print_speed
 from v4deploy.commands.plan import NoPlan
 from v4deploy.domain.finding import Severity
 from v4deploy.domain.hardware import HostOrigin
@@ -59,6 +60,8 @@ def _print_plan(console: Console, plan: Plan, *, explained: bool) -> None:
     console.print()
     _print_footprint(console, plan.footprint, plan.pools, explained=explained)
     _print_capacity(console, plan.capacity)
+    console.print()
+    print_speed(console, plan.speed, chosen.concurrency)
     if plan.findings:
         console.print()
         for finding in plan.findings:

@@ -1,0 +1,61 @@
+"""What was measured on this machine: it takes the place of estimates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from v4deploy.domain.engine import EngineId
+from v4deploy.domain.plan import Layout
+
+MEASUREMENTS_SCHEMA = "v4deploy.measurements/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredRun:
+    """One run on this machine.
+
+    Attributes:
+        checkpoint, engine, layout, use_draft, concurrency: as in the plan that ran.
+        device_names: of the layout's devices, in its order; a run counts only where they are the same.
+        tokens_per_second: decoded, of each sequence; None where only the prompt or the start was measured.
+        prefill_tokens_per_second: of one prompt.
+        load_seconds: from start to the first health answer.
+        measured_at: ISO 8601, UTC.
+    """
+
+    checkpoint: str
+    engine: EngineId
+    layout: Layout
+    device_names: tuple[str, ...]
+    use_draft: bool
+    concurrency: int
+    context_tokens: int
+    tokens_per_second: float | None = None
+    prefill_tokens_per_second: float | None = None
+    load_seconds: float | None = None
+    measured_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredRate:
+    """A rate of this machine. `what` says of which disk, memory or link, and how it was taken."""
+
+    bytes_per_second: float
+    what: str
+    measured_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """What was measured on this machine. A JSON document (`v4deploy.measurements/1`).
+
+    Attributes:
+        host_read: reading host memory with all cores.
+        disk_read: reading weight files past the page cache.
+        download: fetching from the hub.
+    """
+
+    runs: tuple[MeasuredRun, ...] = ()
+    host_read: MeasuredRate | None = None
+    disk_read: MeasuredRate | None = None
+    download: MeasuredRate | None = None

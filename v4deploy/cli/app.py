@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from v4deploy.cli import options
+from v4deploy.cli.bundle_commands import bundle
 from v4deploy.cli.plan_command import plan
 from v4deploy.cli.sink import output_for
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
 )
+app.add_typer(bundle)
 
 
 def _print_version(wanted: bool) -> None:
@@ -121,12 +123,8 @@ app.command()(plan)
 def pull(
     model: options.PlannedModel = None,
     quant: options.Quant = None,
-    repo: Annotated[
-        str | None, typer.Option("--repo", metavar="OWNER/NAME", help="one of several repositories with this quant")
-    ] = None,
-    revision: Annotated[
-        str | None, typer.Option("--revision", metavar="COMMIT", help="instead of the catalogue's commit")
-    ] = None,
+    repo: options.Repo = None,
+    revision: options.Revision = None,
     plan_file: options.PlanFile = None,
     adopt_from: options.AdoptFrom = None,
     dry_run: options.DryRun = False,

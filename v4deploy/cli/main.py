@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from v4deploy.domain.errors import ExitCode, InterruptedRunError, UsageError, V4DeployError
 from v4deploy.serve.signals import ignored, raised_as_interrupt
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,9 +66,18 @@ def _fail(arguments: list[str], error: V4DeployError) -> int:
     from v4deploy.cli.output import Mode, Output
 
     mode = Mode.JSON if "--json" in arguments else Mode.HUMAN
+    return Output(mode).fail(error, kind=_kind(arguments, app))
+
+
+def _kind(arguments: list[str], app: Typer) -> str:
+    """The schema's middle word for a failure: the command's name, with its group's in front."""
     words = [word for word in arguments if not word.startswith("-")]
     known = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    return Output(mode).fail(error, kind=words[0] if words and words[0] in known else "error")
+    for group in app.registered_groups:
+        if (inner := group.typer_instance) is not None:
+            callbacks = (command.callback for command in inner.registered_commands)
+            known |= {f"{inner.info.name}-{callback.__name__}" for callback in callbacks if callback}
+    return next((kind for kind in ("-".join(words[:2]), *words[:1]) if kind in known), "error")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from v4deploy.domain.engine import EngineId
 from v4deploy.domain.plan import Prefer
 
 
-def _path(text: str) -> Path:
+def path(text: str) -> Path:
     """A path option's value. An empty one is an unset variable of a script, not the current directory."""
     if not text:
         raise typer.BadParameter("it is empty")
@@ -39,7 +39,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no talk on stderr bu
 SystemDir = Annotated[
     Path | None,
     typer.Option(
-        "--system", parser=_path, metavar="DIR", help="use a recorded machine instead of this one", show_default=False
+        "--system", parser=path, metavar="DIR", help="use a recorded machine instead of this one", show_default=False
     ),
 ]
 Quant = Annotated[
@@ -76,15 +76,25 @@ Hardware = Annotated[
     str | None,
     typer.Option("--hardware", metavar="TEXT", help='plan for "8x h200", "2x rtx-4090 + 192GB"', show_default=False),
 ]
+Repo = Annotated[
+    str | None,
+    typer.Option(
+        "--repo", metavar="OWNER/NAME", help="one of several repositories with this quant", show_default=False
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option("--revision", metavar="COMMIT", help="instead of the catalogue's commit", show_default=False),
+]
 PlanFile = Annotated[
     Path | None,
-    typer.Option("--plan", parser=_path, metavar="FILE", help="a plan that `plan --json` wrote", show_default=False),
+    typer.Option("--plan", parser=path, metavar="FILE", help="a plan that `plan --json` wrote", show_default=False),
 ]
 WeightsDir = Annotated[
     Path | None,
     typer.Option(
         "--weights",
-        parser=_path,
+        parser=path,
         metavar="DIR",
         help="the checkpoint's files; default: where `pull` puts them",
         show_default=False,
@@ -94,13 +104,13 @@ AdoptFrom = Annotated[
     list[Path] | None,
     typer.Option(
         "--from",
-        parser=_path,
+        parser=path,
         metavar="DIR",
         help="take over what fits from there (again for more); earlier pulls and the hub's cache are always looked at",
         show_default=False,
     ),
 ]
-OutputDir = Annotated[Path, typer.Option("--output", "-o", parser=_path, metavar="DIR", help="where the files go")]
+OutputDir = Annotated[Path, typer.Option("--output", "-o", parser=path, metavar="DIR", help="where the files go")]
 Target = Annotated[
     str | None,
     typer.Option("--target", metavar="NAME", help="script, systemd, compose, motor, ...", show_default=False),
@@ -113,7 +123,7 @@ ApiKeyFile = Annotated[
     Path | None,
     typer.Option(
         "--api-key-file",
-        parser=_path,
+        parser=path,
         metavar="FILE",
         help="file with the key that clients must send",
         show_default=False,

@@ -13,8 +13,10 @@ from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import NothingFitsError, UsageError
 from v4deploy.domain.plan import Plan, Prefer, Request
+from v4deploy.domain.units import MIB, parse_bytes
 
 DEFAULT_MODEL = "v4-flash"
+_SMALLEST_PART_BYTES = MIB
 _FACTORS = {"": 1, "k": 1024, "m": 1024**2}
 
 
@@ -28,6 +30,21 @@ def parse_tokens(text: str) -> int:
     if match is None or int(match[1]) == 0:
         raise UsageError(f"`{text}` is not a number of tokens", hint="write for example `--context 131072` or `128k`")
     return int(match[1]) * _FACTORS[match[2].lower()]
+
+
+def parse_part_size(text: str) -> int:
+    """`4GB`, `512MiB`; bytes.
+
+    Raises:
+        UsageError: not a size, or too small to be worth a part.
+    """
+    try:
+        size_bytes = parse_bytes(text)
+    except ValueError as error:
+        raise UsageError(str(error), hint="write for example `--part-size 4GB`") from error
+    if size_bytes < _SMALLEST_PART_BYTES:
+        raise UsageError(f"parts of {size_bytes} bytes are too small", hint="write for example `--part-size 4GB`")
+    return size_bytes
 
 
 def make_request(
@@ -131,12 +148,22 @@ def choose_weights(workspace: Workspace, wish: Wish, plan_file: Path | None) -> 
         UsageError: an unknown name, or a plan file and a name.
         NothingFitsError: nothing was named, and nothing fits this machine.
     """
+    return weights_and_plan(workspace, wish, plan_file)[0]
+
+
+def weights_and_plan(workspace: Workspace, wish: Wish, plan_file: Path | None) -> tuple[PullChoice, Plan | None]:
+    """The same with the plan that chose them; None where the weights were named.
+
+    Raises:
+        UsageError, NothingFitsError: as `choose_weights`.
+    """
     model = DEFAULT_MODEL if wish.model is None else wish.model
     named = wish.quant is not None or wish.repo is not None or "/" in model
     if plan_file is None and named:
-        return choose_checkpoint(workspace, model=model, quant=wish.quant, repo=wish.repo)
+        return choose_checkpoint(workspace, model=model, quant=wish.quant, repo=wish.repo), None
     try:
-        return choice_of(planned(workspace, wish, plan_file))
+        plan = planned(workspace, wish, plan_file)
+        return choice_of(plan), plan
     except NothingFitsError as error:
         hint = f"to fetch weights for another machine, name them: `v4deploy pull {model} --quant native`"
         raise NothingFitsError(error.message, hint=hint) from error

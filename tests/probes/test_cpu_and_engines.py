@@ -103,7 +103,9 @@ def test_what_lies_beside_the_vllm_program_wins_over_what_lies_beside_us() -> No
     capture = EngineCapture(
         paths={"vllm": "/opt/ascend/bin/vllm"},
         packages={"vllm": "0.1.0", "vllm-ascend": "0.1.0"},
-        site_packages={"/opt/ascend/bin/vllm": ("vllm-0.23.0.dist-info", "vllm_ascend-0.23.1.dist-info")},
+        site_packages={
+            "/opt/ascend/bin/vllm": {"/opt/ascend/lib": ("vllm-0.23.0.dist-info", "vllm_ascend-0.23.1.dist-info")}
+        },
     )
     assert [(found.engine, found.version, found.path) for found in parse_engines(capture)] == [
         (EngineId.VLLM, "0.23.0", "/opt/ascend/bin/vllm"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from v4deploy.checks.engines import is_comparable, word
 from v4deploy.checks.subject import Subject
+from v4deploy.checks.toolchain import torch_build
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi, Device
@@ -77,8 +78,11 @@ _ROCM_ENGINES = {EngineId.VLLM: "vllm-project/recipes (MI355X)", EngineId.OLLAMA
 def driver_floors(subject: Subject) -> Iterator[Finding]:
     """Each installed engine against the drivers of the devices; one finding an engine."""
     for installed in {engine.engine: engine for engine in subject.host.engines}.values():
+        build = installed.version or ""
+        if installed.engine is EngineId.VLLM and "+" not in build:
+            build += torch_build(subject)
         for device in subject.host.devices:
-            floor = floor_of(installed.engine, installed.version or "", device)
+            floor = floor_of(installed.engine, build, device)
             driver = device.driver_version
             if floor is None or driver is None or not is_comparable(driver) or not is_older(driver, floor.floor):
                 continue

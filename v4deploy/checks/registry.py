@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from v4deploy.checks import accelerators, drivers, engines, environment, hosts, network, plans, storage
+from v4deploy.checks import accelerators, drivers, engines, environment, hosts, network, plans, storage, toolchain
 from v4deploy.checks.base import Check, Needs, no_device_for_engines, no_usable_device
 from v4deploy.checks.probe_findings import PROBE_FINDINGS
 from v4deploy.checks.selection import Selection
@@ -56,6 +56,16 @@ CHECKS: tuple[Check, ...] = (
         run=drivers.driver_floors,
         others=engines.ids("driver-floor"),
         blocked_by=no_device_for_engines,
+    ),
+    Check(
+        id="engine.vllm.no-compiler",
+        title="a CUDA compiler for the kernels that vLLM compiles at the start",
+        run=toolchain.missing_compiler,
+    ),
+    Check(
+        id="engine.vllm.other-compiler",
+        title="CUDA compilers against the CUDA version of vLLM's torch",
+        run=toolchain.other_compiler,
     ),
     Check(id="engine.mindie.version-set", title="vLLM-Ascend beside a vLLM of its release", run=engines.ascend_set),
     Check(

@@ -18,6 +18,7 @@ from v4deploy.domain.surroundings import (
     NetworkDevice,
     NumaNode,
     RdmaPort,
+    Software,
 )
 
 HOST_POOL_ID = "host"
@@ -231,6 +232,7 @@ class Host:
     links: tuple[Link, ...] = ()
     disks: tuple[Disk, ...] = ()
     engines: tuple[InstalledEngine, ...] = ()
+    software: tuple[Software, ...] = ()
     container: str | None = None
     kubernetes: bool = False
     numa_nodes: tuple[NumaNode, ...] = ()

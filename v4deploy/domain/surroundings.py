@@ -67,6 +67,22 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Software:
+    """What engines are built with or compile with, found without running it.
+
+    Attributes:
+        name: `CUDA toolkit`, `torch`, `nvidia-cuda-nvcc`.
+        version: as written; None where it does not tell.
+        built_for: compute API and version (`cuda 13.0`); None where it is for none, or does not tell.
+    """
+
+    name: str
+    version: str | None
+    built_for: str | None = None
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkDevice:
     """A network card. `bits_per_second` and `is_up` None: the kernel does not say, as for most virtual machines."""
 

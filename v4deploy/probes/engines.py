@@ -57,7 +57,8 @@ _VLLM_PROGRAM = "vllm"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCapture:
-    """Paths by program, `--version` runs by path, versions by distribution, and names in the packages of each vllm.
+    """Paths by program, `--version` runs by path, versions by distribution, and of each vllm the names in its folders
+    of packages.
 
     `shadowed` holds further copies of a program, which stand later on PATH.
     """
@@ -66,7 +67,17 @@ class EngineCapture:
     shadowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     runs: Mapping[str, CommandRun] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
-    site_packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    site_packages: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    def packages_beside(self, program: str | None) -> tuple[str, ...]:
+        """Names in all folders of packages that a program runs with."""
+        folders = self.site_packages.get(program or "", {})
+        return tuple(name for names in folders.values() for name in names)
+
+    @property
+    def beside_vllm(self) -> Mapping[str, tuple[str, ...]]:
+        """The folders of packages of the `vllm` that a shell would start, with their entries."""
+        return self.site_packages.get(self.paths.get(_VLLM_PROGRAM, ""), {})
 
 
 def collect_engines(system: System) -> EngineCapture:
@@ -113,7 +124,7 @@ def engine_findings(capture: EngineCapture) -> tuple[Finding, ...]:
         versions = {
             path: _printed_version(capture.runs.get(name), parsers[program])
             if program in parsers
-            else _distribution_version(_VLLM_PROGRAM, capture.site_packages.get(path, ()))
+            else _distribution_version(_VLLM_PROGRAM, capture.packages_beside(path))
             for path, name in names.items()
         }
         if others:
@@ -141,7 +152,7 @@ def _printed_version(run: CommandRun | None, parse_version: Callable[[str], str 
 def _python_engine(name: str, engine: EngineId, capture: EngineCapture) -> InstalledEngine | None:
     """A distribution beside the `vllm` program, which is what would be started; else one beside v4deploy."""
     program = capture.paths.get(_VLLM_PROGRAM)
-    version = _distribution_version(name, capture.site_packages.get(program, ())) if program else None
+    version = _distribution_version(name, capture.packages_beside(program)) if program else None
     if program is not None and (version is not None or name == _VLLM_PROGRAM):
         return InstalledEngine(engine=engine, version=version or capture.packages.get(name), path=program)
     if name in capture.packages:
@@ -162,8 +173,8 @@ def _shadowed(system: System, program: str, first: str) -> tuple[str, ...]:
     return tuple(copies.values())[1:]
 
 
-def _site_packages_of(system: System, program: str) -> tuple[str, ...]:
-    """Entry names of the packages that a Python program runs with.
+def _site_packages_of(system: System, program: str) -> dict[str, tuple[str, ...]]:
+    """The folders of packages that a Python program runs with, and the names in them.
 
     They lie beside the interpreter that its first line names, which need not be beside the program: pipx and uv leave
     a link in ~/.local/bin. Debian's own Python has them in dist-packages below /usr/local.
@@ -172,13 +183,14 @@ def _site_packages_of(system: System, program: str) -> tuple[str, ...]:
     interpreter = _SHEBANG.match(first_line)
     programs = dict.fromkeys((program, *((interpreter[1],) if interpreter else ())))
     prefixes = dict.fromkeys(posixpath.dirname(posixpath.dirname(path)) for path in programs)
-    names: list[str] = []
-    for prefix in prefixes:
-        for python in system.list_dir(f"{prefix}/lib") or ():
-            if python.startswith("python3"):
-                for folder in ("site-packages", "dist-packages"):
-                    names += system.list_dir(f"{prefix}/lib/{python}/{folder}") or ()
-    return tuple(names)
+    folders = [
+        f"{prefix}/lib/{python}/{packages}"
+        for prefix in prefixes
+        for python in system.list_dir(f"{prefix}/lib") or ()
+        if python.startswith("python3")
+        for packages in ("site-packages", "dist-packages")
+    ]
+    return {folder: names for folder in folders if (names := system.list_dir(folder)) is not None}
 
 
 def _distribution_version(distribution: str, names: tuple[str, ...]) -> str | None:

@@ -23,6 +23,7 @@ from v4deploy.domain.hardware import (
     PoolKind,
     ProbeOutcome,
 )
+from v4deploy.domain.surroundings import Software
 from v4deploy.probes.base import Probe
 from v4deploy.probes.container_findings import container_findings
 from v4deploy.probes.containers import ContainerReport, collect_containers, parse_containers
@@ -30,6 +31,7 @@ from v4deploy.probes.engines import collect_engines, engine_findings, parse_engi
 from v4deploy.probes.host import collect_host, parse_host
 from v4deploy.probes.other_graphics import collect_other_graphics, other_graphics_findings
 from v4deploy.probes.registry import ALL_PROBES
+from v4deploy.probes.toolchain import collect_toolchain, parse_toolchain
 from v4deploy.system.base import System
 
 T = TypeVar("T")
@@ -43,7 +45,7 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
     capture = collect_host(system, weights_dir)
     report = parse_host(capture)
     with ThreadPoolExecutor(max_workers=len(probes) + 3) as pool:
-        engine_part = pool.submit(_guarded, "engine", lambda: _engines(system), ((), ()))
+        engine_part = pool.submit(_guarded, "engine", lambda: _engines(system), ((), (), ()))
         container_part = pool.submit(
             _guarded, "container", lambda: parse_containers(collect_containers(system)), ContainerReport()
         )
@@ -56,7 +58,7 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
     if coherent_bytes:
         report = parse_host(capture, coherent_bytes=coherent_bytes)
     findings = [*report.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
-    (engines, several), crashed_engines = engine_part.result()
+    (engines, software, several), crashed_engines = engine_part.result()
     containers, crashed_containers = container_part.result()
     graphics, crashed_graphics = graphics_part.result()
     findings += [*graphics, *crashed_graphics, *several, *crashed_engines, *crashed_containers]
@@ -72,6 +74,7 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
         links=links,
         disks=report.disks,
         engines=engines,
+        software=software,
         container=report.container,
         kubernetes=report.kubernetes,
         numa_nodes=report.numa_nodes,
@@ -136,9 +139,13 @@ def _ask(probe: Probe, system: System, memory: Pool) -> ProbeOutcome:
     return replace(outcome, findings=(*outcome.findings, *crashed))
 
 
-def _engines(system: System) -> tuple[tuple[InstalledEngine, ...], tuple[Finding, ...]]:
+_Installed = tuple[tuple[InstalledEngine, ...], tuple[Software, ...], tuple[Finding, ...]]
+
+
+def _engines(system: System) -> _Installed:
     capture = collect_engines(system)
-    return parse_engines(capture), engine_findings(capture)
+    software = parse_toolchain(collect_toolchain(system, capture.beside_vllm))
+    return parse_engines(capture), software, engine_findings(capture)
 
 
 def _guarded(part: str, look: Callable[[], T], nothing: T) -> tuple[T, tuple[Finding, ...]]:

@@ -21,6 +21,9 @@ _WORDS = {
 }
 
 
+_MOST_EVIDENCE = 4
+
+
 def table(*columns: str, right: Iterable[int] = ()) -> Table:
     """A table without boxes; `right` gives the numbers of the columns with figures.
 
@@ -42,8 +45,11 @@ def print_finding(console: Console, finding: Finding, *, detailed: bool = True) 
         return
     if finding.why:
         console.print(f"        {escape(finding.why)}", style="dim")
-    for evidence in finding.evidence[:2]:
+    for evidence in finding.evidence[:_MOST_EVIDENCE]:
         console.print(f"        {escape(_evidence_words(evidence))}", style="dim")
+    if len(finding.evidence) > _MOST_EVIDENCE:
+        more = len(finding.evidence) - _MOST_EVIDENCE
+        console.print(f"        and {more} more, which `--json` shows", style="dim")
     if finding.fix:
         console.print(f"        [hint]fix:[/hint] {escape(finding.fix)}")
 

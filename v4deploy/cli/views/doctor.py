@@ -70,19 +70,13 @@ def _print_host(console: Console, host: Host) -> None:
         )
     console.print(pools)
     if host.devices:
+        _print_devices(console, host)
+    if host.software:
         console.print()
-        devices = table("#", "device", "architecture", "chip", "driver", "api", "bus")
-        for device in host.devices:
-            devices.add_row(
-                str(device.index),
-                escape(device.name) + ("" if device.usable else " [fail](not usable)[/fail]"),
-                device.arch or "unknown",
-                device.chip or "not in the catalogue",
-                device.driver_version or "unknown",
-                f"{device.compute_api} {device.compute_api_version or ''}".strip(),
-                device.pci_address or "",
-            )
-        console.print(devices)
+        software = table("software", "version", "built for", "path")
+        for part in host.software:
+            software.add_row(part.name, part.version or "unknown", part.built_for or "", escape(part.path))
+        console.print(software)
     if host.disks:
         console.print()
         disks = table("path", "file system", "free", "total", right=(2, 3))
@@ -91,3 +85,19 @@ def _print_host(console: Console, host: Host) -> None:
                 escape(disk.path), disk.filesystem or "unknown", format_gb(disk.free_bytes), format_gb(disk.total_bytes)
             )
         console.print(disks)
+
+
+def _print_devices(console: Console, host: Host) -> None:
+    console.print()
+    devices = table("#", "device", "architecture", "chip", "driver", "api", "bus")
+    for device in host.devices:
+        devices.add_row(
+            str(device.index),
+            escape(device.name) + ("" if device.usable else " [fail](not usable)[/fail]"),
+            device.arch or "unknown",
+            device.chip or "not in the catalogue",
+            device.driver_version or "unknown",
+            f"{device.compute_api} {device.compute_api_version or ''}".strip(),
+            device.pci_address or "",
+        )
+    console.print(devices)

@@ -47,6 +47,8 @@ def report_markdown(report: DoctorReport) -> str:
     if host.devices:
         lines += [*_devices(host), ""]
     lines += [*_engines(host), ""]
+    if host.software:
+        lines += [*_software(host), ""]
     for group, findings in groupby(report.findings, key=lambda finding: group_of(finding.id)):
         lines += [f"## {group}", "", *(line for finding in findings for line in _finding(finding)), ""]
     lines += ["## timings", "", *_table(("part", "ms"), [(t.name, f"{t.milliseconds:.1f}") for t in report.timings])]
@@ -101,6 +103,11 @@ def _devices(host: Host) -> list[str]:
 def _engines(host: Host) -> list[str]:
     rows = [(engine.engine, engine.version or "unknown", engine.path) for engine in host.engines]
     return _table(("engine", "version", "path"), rows or [("none", "", "")])
+
+
+def _software(host: Host) -> list[str]:
+    rows = [(part.name, part.version or "unknown", part.built_for or "", part.path) for part in host.software]
+    return _table(("software", "version", "built for", "path"), rows)
 
 
 def _finding(finding: Finding) -> Iterator[str]:

@@ -1,0 +1,125 @@
+"""Finds what an engine compiles its kernels with: CUDA toolkits, and the torch and compiler beside vLLM.
+
+Nothing is imported: `import torch` takes seconds, and wakes every GPU. torch/version.py tells what it was built for.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from v4deploy.domain.hardware import ComputeApi
+from v4deploy.domain.surroundings import Software
+from v4deploy.system.base import CommandRun, FileRead, System
+
+NVCC = "nvcc"
+_COMMAND_TIMEOUT_SECONDS = 4.0
+_USUAL_ROOT = "/usr/local/cuda"
+# In the order in which torch looks for a toolkit.
+_ROOT_VARIABLES = ("CUDA_HOME", "CUDA_PATH")
+_NVCC_VERSION = re.compile(r"\bV(\d+\.\d+(?:\.\d+)*)")
+_NVCC_WHEEL = re.compile(r"nvidia_cuda_nvcc(?:_cu\d+)?-([^-]+)\.dist-info")
+_TORCH_VALUE = r"^{name}(?::[^=\n]+)? = '([^'\n]+)'$"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolchainCapture:
+    """Files by path, `nvcc --version` by the compiler's path, and names in the packages beside vLLM by folder.
+
+    `roots` are the toolkits that have a compiler, each once; links to one directory are one.
+    """
+
+    roots: tuple[str, ...] = ()
+    files: Mapping[str, FileRead] = field(default_factory=dict)
+    runs: Mapping[str, CommandRun] = field(default_factory=dict)
+    packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def collect_toolchain(system: System, packages: Mapping[str, tuple[str, ...]]) -> ToolchainCapture:
+    """Read versions from files; a compiler is run only where its toolkit has no such file (Debian's /usr/bin/nvcc).
+
+    `packages` holds the entries of the site-packages that vLLM runs with, by folder.
+    """
+    roots = tuple(_roots(system))
+    files = {path: system.read_text(path) for path in map(_version_file, roots)}
+    silent = [_compiler(root) for root in roots if files[_version_file(root)].text is None]
+    torches = [f"{folder}/torch/version.py" for folder, names in packages.items() if "torch" in names]
+    return ToolchainCapture(
+        roots=roots,
+        files={**files, **{path: system.read_text(path) for path in torches}},
+        runs={path: system.run((path, "--version"), timeout_seconds=_COMMAND_TIMEOUT_SECONDS) for path in silent},
+        packages=packages,
+    )
+
+
+def parse_toolchain(capture: ToolchainCapture) -> tuple[Software, ...]:
+    """Toolkits in the order in which they are chosen, then what lies beside vLLM."""
+    toolkits = (
+        Software(name="CUDA toolkit", version=_toolkit_version(root, capture), path=root) for root in capture.roots
+    )
+    return (*toolkits, *_beside_vllm(capture))
+
+
+def _beside_vllm(capture: ToolchainCapture) -> Iterator[Software]:
+    for folder, names in capture.packages.items():
+        read = capture.files.get(f"{folder}/torch/version.py")
+        if read is not None:
+            yield _torch(folder, read.text or "")
+        for name in names:
+            wheel = _NVCC_WHEEL.fullmatch(name)
+            if wheel:
+                yield Software(name="nvidia-cuda-nvcc", version=wheel[1], path=folder)
+
+
+def _torch(folder: str, text: str) -> Software:
+    """`built_for` None: a build for processors only, or a file of another form."""
+    found = {
+        name: match[1]
+        for name in ("__version__", "cuda", "hip")
+        if (match := re.search(_TORCH_VALUE.format(name=name), text, re.MULTILINE))
+    }
+    built_for = None
+    if "cuda" in found:
+        built_for = f"{ComputeApi.CUDA} {found['cuda']}"
+    elif "hip" in found:
+        built_for = f"{ComputeApi.ROCM} {found['hip']}"
+    return Software(name="torch", version=found.get("__version__"), built_for=built_for, path=f"{folder}/torch")
+
+
+def _roots(system: System) -> Iterator[str]:
+    named = [system.environ.get(name, "") for name in _ROOT_VARIABLES]
+    on_path = system.which(NVCC)
+    if on_path is not None:
+        named.append(posixpath.dirname(posixpath.dirname(on_path)))
+    seen = set()
+    for root in (*named, _USUAL_ROOT):
+        place = system.disk_usage(root).resolved_path or root
+        if root.startswith("/") and place not in seen and system.exists(_compiler(root)):
+            seen.add(place)
+            yield root.rstrip("/") or "/"
+
+
+def _compiler(root: str) -> str:
+    return posixpath.join(root, "bin", NVCC)
+
+
+def _version_file(root: str) -> str:
+    return posixpath.join(root, "version.json")
+
+
+def _toolkit_version(root: str, capture: ToolchainCapture) -> str | None:
+    """The compiler's version from the toolkit's file, else as the compiler prints it."""
+    read = capture.files.get(_version_file(root))
+    try:
+        parts = json.loads((read.text if read else None) or "{}")
+        version = parts.get("cuda_nvcc", parts.get("cuda", {})).get("version")
+    except (ValueError, AttributeError):
+        version = None
+    if isinstance(version, str):
+        return version
+    run = capture.runs.get(_compiler(root))
+    match = _NVCC_VERSION.search(run.stdout) if run else None
+    return match[1] if match else None

@@ -97,7 +97,13 @@ def plan_target(workspace: Workspace, wish: Request, hardware: str) -> Planned:
     result = plan(workspace, wish, hardware=hardware)
     if isinstance(result.data, NoPlan):
         missed = result.data
-        return Planned(machine=hardware, host=missed.host, plan=None, nearest=missed.nearest, advice=missed.advice)
+        return Planned(
+            machine=hardware,
+            host=missed.host,
+            plan=None,
+            nearest=tuple(miss.verdict for miss in missed.nearest),
+            advice=missed.advice,
+        )
     return Planned(machine=hardware, host=result.data.host, plan=result.data)
 
 

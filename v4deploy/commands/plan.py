@@ -13,8 +13,8 @@ from v4deploy.documents import from_json
 from v4deploy.domain.errors import NothingFitsError, UsageError
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import Host, HostOrigin
-from v4deploy.domain.plan import PLAN_SCHEMA, Plan, Request, Verdict
-from v4deploy.planning.advice import changes_that_fit
+from v4deploy.domain.plan import PLAN_SCHEMA, Plan, Request
+from v4deploy.planning.advice import Miss, changes_that_fit, explain_miss
 from v4deploy.planning.choose import make_plan
 from v4deploy.planning.why_not import WhyNot
 from v4deploy.planning.why_not import why_not as answer
@@ -26,7 +26,7 @@ class NoPlan:
 
     request: Request
     host: Host
-    nearest: tuple[Verdict, ...]
+    nearest: tuple[Miss, ...]
     advice: tuple[Finding, ...]
 
 
@@ -46,10 +46,13 @@ def plan(workspace: Workspace, request: Request, *, hardware: str | None = None)
         found = replace(decision.plan, findings=(*decision.plan.findings, *unread)) if unread else decision.plan
         return Result(kind="plan", data=found, findings=found.findings)
     advice = changes_that_fit(request, host, workspace.catalogue, tool_version=__version__)
+    misses = tuple(
+        explain_miss(verdict, request, host, workspace.catalogue) for verdict in decision.verdicts[:NEAREST_SHOWN]
+    )
     hint = next((finding.summary for finding in advice), None)
     return Result(
         kind="plan",
-        data=NoPlan(request=request, host=host, nearest=decision.verdicts[:NEAREST_SHOWN], advice=advice),
+        data=NoPlan(request=request, host=host, nearest=misses, advice=advice),
         findings=advice,
         error=NothingFitsError(f"nothing of {request.release or request.model} fits this machine", hint=hint),
     )

@@ -7,19 +7,21 @@ from dataclasses import dataclass, replace
 
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.finding import Finding, Severity
-from v4deploy.domain.hardware import HOST_POOL_ID, Amount, Device, Host, Pool
-from v4deploy.domain.plan import Plan, Request
+from v4deploy.domain.hardware import HOST_POOL_ID, Amount, Device, Host, Pool, PoolKind
+from v4deploy.domain.plan import Candidate, Request, Verdict
 from v4deploy.domain.units import GIB, format_gib
 from v4deploy.planning import layouts, margins
-from v4deploy.planning.choose import make_plan
+from v4deploy.planning.choose import case_for, find_wanted, make_plan, weigh_on_host
+from v4deploy.planning.notes import is_unpublished
 from v4deploy.planning.rank import layout_words
 
 HOST_SIZES_GIB = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 """Sizes that machines are sold with."""
 
-DEVICE_COUNTS = (2, 4, 8, 16)
+MOST_DEVICES = 16
+"""As many as one server is sold with."""
 
-Planner = Callable[[Request, Host], Plan | None]
+Planner = Callable[[Request, Host], Candidate | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,45 @@ class Change:
     host: Host
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortage:
+    """What one pool lacks. `missing_bytes` None: its size is unknown."""
+
+    pool_id: str
+    label: str
+    missing_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Miss:
+    """A candidate that does not fit: by how much in each pool, and each single change that would make just it fit."""
+
+    verdict: Verdict
+    shortages: tuple[Shortage, ...]
+    remedies: tuple[Finding, ...]
+
+
+def explain_miss(verdict: Verdict, request: Request, host: Host, catalogue: Catalogue) -> Miss:
+    """What would make a nearest miss fit. A candidate that a rule forbids has no remedies: no byte would help it."""
+    shortages = tuple(
+        Shortage(pool_id=use.pool_id, label=use.label, missing_bytes=use.missing_bytes)
+        for use in verdict.pools
+        if use.missing_bytes != 0
+    )
+    checkpoint, engine = verdict.candidate.checkpoint, verdict.candidate.engine
+    wanted = find_wanted(request, catalogue)
+
+    def planner(request: Request, host: Host) -> Candidate | None:
+        found = weigh_on_host(checkpoint, case_for(engine, host, catalogue, wanted), request)
+        return next((one.candidate for one in found if one.fits), None)
+
+    # Its quant and engine are what is asked about, so neither can be the change.
+    narrowed = replace(request, quant=None, engine=None)
+    changes = (*_wishes(narrowed, host), _smaller_cache(verdict, narrowed, host, catalogue), *_machines(narrowed, host))
+    remedies = tuple(_verified(iter(changes), planner)) if verdict.pools else ()
+    return Miss(verdict=verdict, shortages=shortages, remedies=remedies)
+
+
 def changes_that_fit(request: Request, host: Host, catalogue: Catalogue, *, tool_version: str) -> tuple[Finding, ...]:
     """What would fit instead: changes of the wish first, then of the machine. Empty where no single change does it.
 
@@ -40,8 +81,9 @@ def changes_that_fit(request: Request, host: Host, catalogue: Catalogue, *, tool
         UsageError: the request names what does not exist.
     """
 
-    def planner(request: Request, host: Host) -> Plan | None:
-        return make_plan(request, host, catalogue, tool_version=tool_version).plan
+    def planner(request: Request, host: Host) -> Candidate | None:
+        plan = make_plan(request, host, catalogue, tool_version=tool_version).plan
+        return None if plan is None else plan.chosen
 
     found = (*_verified(_wishes(request, host), planner), *_verified(_machines(request, host), planner))
     if found:
@@ -82,17 +124,36 @@ def _wishes(request: Request, host: Host) -> Iterator[tuple[Change, ...]]:
         yield (_wish("other-engine", "another engine", None, host, replace(request, engine=None)),)
 
 
+def _smaller_cache(verdict: Verdict, request: Request, host: Host, catalogue: Catalogue) -> tuple[Change, ...]:
+    """The cache types that the engine takes beside the one that was counted."""
+    counted = verdict.candidate.kv_cache_type
+    return tuple(
+        _wish(
+            "smaller-kv-cache",
+            f"a {name} KV cache",
+            f"--kv-cache-type {name}",
+            host,
+            replace(request, kv_cache_type=name),
+        )
+        for name in catalogue.engine(verdict.candidate.engine).kv_cache_types
+        if name != counted
+    )
+
+
 def _machines(request: Request, host: Host) -> Iterator[tuple[Change, ...]]:
     freed, taken_bytes = _freed(host)
     if taken_bytes:
         what = f"{format_gib(taken_bytes)} freed that other processes use now,"
         yield (_machine("freed-memory", what, request, freed),)
+    raised, limit_bytes = _raised(host)
+    if limit_bytes:
+        what = f"the devices' limit raised to {format_gib(limit_bytes)}"
+        yield (_machine("raised-limit", what, request, raised, fix="`v4deploy doctor` names the setting"),)
     groups = layouts.device_groups(host)
     if len(groups) == 1 and not any(device.pool_id == HOST_POOL_ID for device in groups[0]):
         yield tuple(
             _machine("more-devices", f"{count}x {groups[0][0].name}", request, _with_devices(host, groups[0], count))
-            for count in DEVICE_COUNTS
-            if count > len(groups[0])
+            for count in range(len(groups[0]) + 1, MOST_DEVICES + 1)
         )
     now = host.memory.total.size_bytes or 0
     yield tuple(
@@ -104,15 +165,22 @@ def _machines(request: Request, host: Host) -> Iterator[tuple[Change, ...]]:
 
 def _verified(groups: Iterator[tuple[Change, ...]], planner: Planner) -> Iterator[Finding]:
     for changes in groups:
+        unusual: Finding | None = None
         for change in changes:
-            plan = planner(change.request, change.host)
-            if plan is not None:
-                yield _finding(change, plan)
+            chosen = planner(change.request, change.host)
+            if chosen is None:
+                continue
+            if not is_unpublished(chosen.layout):
+                yield _finding(change, chosen)
                 break
+            # Three cards in a layout that nobody published are a worse purchase than four in one that is.
+            unusual = unusual or _finding(change, chosen)
+        else:
+            if unusual is not None:
+                yield unusual
 
 
-def _finding(change: Change, plan: Plan) -> Finding:
-    chosen = plan.chosen
+def _finding(change: Change, chosen: Candidate) -> Finding:
     return Finding(
         id=f"plan.fits-with-{change.word}",
         severity=Severity.INFO,
@@ -126,8 +194,8 @@ def _wish(word: str, what: str, fix: str | None, host: Host, request: Request) -
     return Change(word=word, what=what, fix=fix, request=request, host=host)
 
 
-def _machine(word: str, what: str, request: Request, host: Host) -> Change:
-    return Change(word=word, what=what, fix=None, request=request, host=host)
+def _machine(word: str, what: str, request: Request, host: Host, *, fix: str | None = None) -> Change:
+    return Change(word=word, what=what, fix=fix, request=request, host=host)
 
 
 def _with_memory(host: Host, total_bytes: int) -> Host:
@@ -154,6 +222,22 @@ def _with_devices(host: Host, group: tuple[Device, ...], count: int) -> Host:
     pools: list[Pool] = [replace(pool, id=device.pool_id) for device in added]
     devices = tuple(replace(device, index=index) for index, device in enumerate((*host.devices, *added)))
     return replace(host, devices=devices, pools=(*host.pools, *pools))
+
+
+def _raised(host: Host) -> tuple[Host, int]:
+    """The same machine with no limit on how much of unified memory its devices may take, and that memory's size.
+
+    What is left for the system is the planner's own margin then. Zero bytes where no such limit binds.
+    """
+    limit_bytes, pools = 0, []
+    for pool in host.pools:
+        total, ceiling = pool.total.size_bytes, pool.ceiling.size_bytes
+        is_shared = pool.kind in {PoolKind.UNIFIED, PoolKind.CARVE_OUT_GTT}
+        if is_shared and total is not None and ceiling is not None and ceiling < total:
+            limit_bytes = total
+            pool = replace(pool, ceiling=_supposed(total), free=_supposed(total))  # noqa: PLW2901
+        pools.append(pool)
+    return replace(host, pools=tuple(pools)), limit_bytes
 
 
 def _freed(host: Host) -> tuple[Host, int]:

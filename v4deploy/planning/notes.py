@@ -5,7 +5,7 @@ from __future__ import annotations
 from v4deploy.domain.engine import SupportLevel
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import Device, LinkKind
-from v4deploy.domain.plan import Candidate
+from v4deploy.domain.plan import Candidate, Layout
 from v4deploy.planning.case import Case
 from v4deploy.planning.obstacles import support_row
 from v4deploy.planning.rank_layouts import recipe_of
@@ -53,12 +53,18 @@ def _derived_layout(candidate: Candidate, case: Case, devices: tuple[Device, ...
     )
 
 
+def is_unpublished(layout: Layout) -> bool:
+    """Whether no recipe of vLLM spreads like this: they take two, four, eight or sixteen devices, and either slice
+    attention over all of them or replicate it on all of them.
+    """
+    ranks = layout.tensor_parallel * layout.data_parallel
+    return bool(ranks & (ranks - 1)) or (layout.tensor_parallel > 1 and layout.data_parallel > 1)
+
+
 def _unpublished_layout(candidate: Candidate, case: Case) -> tuple[Finding, ...]:
-    """Recipes spread over two, four, eight or sixteen devices, and share experts or attention, not both by halves."""
-    layout, ranks = candidate.layout, candidate.layout.tensor_parallel * candidate.layout.data_parallel
-    is_mixed = layout.tensor_parallel > 1 and layout.data_parallel > 1
-    if case.profile.recipes.layouts or not (is_mixed or ranks & (ranks - 1)):
+    if case.profile.recipes.layouts or not is_unpublished(candidate.layout):
         return ()
+    ranks = candidate.layout.tensor_parallel * candidate.layout.data_parallel
     return (
         Finding(
             id="plan.layout-unpublished",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -12,6 +14,7 @@ from v4deploy.domain.finding import Severity
 from v4deploy.domain.hardware import HostOrigin
 from v4deploy.domain.plan import Capacity, FootprintRow, Layout, Plan, PoolUse, Rejected, Verdict
 from v4deploy.domain.units import format_gb, format_gib
+from v4deploy.planning.advice import Miss, Shortage
 
 
 def view_plan(console: Console, outcome: Plan | NoPlan, *, explained: bool = False) -> None:
@@ -139,8 +142,10 @@ def _print_no_plan(console: Console, outcome: NoPlan) -> None:
     request = outcome.request
     console.print(f"[bold]{request.release or request.model}[/bold] does not fit")
     console.print(describe_host(outcome.host), style="dim")
-    _print_misses(console, [verdict for verdict in outcome.nearest if verdict.pools])
-    _print_ruled_out(console, [verdict for verdict in outcome.nearest if not verdict.pools])
+    counted = [miss for miss in outcome.nearest if miss.verdict.pools]
+    _print_misses(console, [miss.verdict for miss in counted])
+    _print_remedies(console, counted)
+    _print_ruled_out(console, [miss.verdict for miss in outcome.nearest if not miss.verdict.pools])
     if outcome.advice:
         console.print("\nwhat would fit:")
         for finding in outcome.advice:
@@ -166,6 +171,36 @@ def _print_misses(console: Console, misses: list[Verdict]) -> None:
             describe_layout(candidate.layout),
         )
     console.print(rows)
+
+
+def _print_remedies(console: Console, misses: list[Miss]) -> None:
+    """By pool what each of them lacks, and what would make just it fit."""
+    if not misses:
+        return
+    console.print("\nwhat each of them lacks, and would fit with:")
+    for miss in misses:
+        candidate = miss.verdict.candidate
+        short = "; ".join(f"{_missing(shortage)} in {shortage.label}" for shortage in _alike(miss.shortages))
+        console.print(f"  {escape(candidate.checkpoint.quant)} on {candidate.engine}: {escape(short)}")
+        for remedy in miss.remedies:
+            console.print(f"      {escape(remedy.summary)}", style="dim")
+        if not miss.remedies:
+            console.print("      no single change that was tried makes it fit", style="dim")
+
+
+def _missing(shortage: Shortage) -> str:
+    return "an unknown amount" if shortage.missing_bytes is None else format_gib(shortage.missing_bytes)
+
+
+def _alike(shortages: tuple[Shortage, ...]) -> list[Shortage]:
+    """One for all pools that lack the same."""
+    same: dict[int | None, list[Shortage]] = {}
+    for shortage in shortages:
+        same.setdefault(shortage.missing_bytes, []).append(shortage)
+    return [
+        group[0] if len(group) == 1 else replace(group[0], label=f"each of {len(group)} pools like {group[0].label}")
+        for group in same.values()
+    ]
 
 
 def _print_ruled_out(console: Console, verdicts: list[Verdict]) -> None:

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tools.speed_data import PROFILES, ClassEntry, MeasurementFile, Point, points, read_measurements
+from tools.speed_data import PROFILES, ClassEntry, MeasurementFile, Point, RunEntry, points, read_measurements
 
 MODEL = PROFILES / "speed" / "model.yaml"
 EFFICIENCIES = tuple(hundredths / 100 for hundredths in range(50, 91))
@@ -256,7 +256,20 @@ def model_text(file: MeasurementFile, classes: Sequence[Validated]) -> str:
     ]
     host = file.host_read
     lines.append(f"host_read: {{low: {host.low}, high: {host.high}, source: {_quoted(host.source)}}}")
+    lines.append("seen:")
+    lines += [_seen_line(run) for run in file.runs if run.shown]
     return "\n".join(lines) + "\n"
+
+
+def _seen_line(run: RunEntry) -> str:
+    draft = f", {run.draft}" if run.draft else ""
+    return (
+        f"  - {{model: {run.model}, chip: {run.chip}, devices: {run.devices}, hardware: {_quoted(run.hardware)},"
+        f" engine: {_quoted(run.engine)}, weights: {_quoted(run.weights + draft)}, sequences: {run.sequences},"
+        f" offload: {str(run.offload).lower()}, tokens_per_second: {run.tokens_per_second},"
+        f" left_out: {_quoted(run.left_out or '')},"
+        f" source: {_quoted(run.source)}, as_of: {_quoted(run.as_of)}}}"
+    )
 
 
 def _class_line(one: Validated) -> str:

@@ -58,6 +58,7 @@ class RunEntry:
         pass_tokens: that one pass computes for each sequence.
         bandwidth_gb_s: of one device, where it has no entry in profiles/hardware.
         back_test: predicted, not fitted.
+        shown: told where there is no estimate; `offload`: the CPU computes experts.
         left_out: why no fit uses the run; `prefill_left_out`: why its prefill is not used.
     """
 
@@ -84,6 +85,8 @@ class RunEntry:
     pass_milliseconds: float | None = None
     bandwidth_gb_s: float | None = None
     back_test: bool = False
+    shown: bool = False
+    offload: bool = False
     left_out: str | None = None
     prefill_left_out: str | None = None
 

@@ -162,6 +162,39 @@ def test_experts_in_host_memory_need_its_measured_speed() -> None:
     assert figure.low < 13.7 < figure.high
 
 
+def test_a_cpu_reads_all_of_a_token_from_host_memory() -> None:
+    plan = plan_for("cpu 256GB", quant="UD-Q4_K_XL")
+    triad = MeasuredRate(bytes_per_second=186e9, what="triad", measured_at="2026-07-11")
+    figure = again(plan, grounds_of(catalogue(), Measurements(host_read=triad))).single_tokens_per_second
+    assert figure.low is not None
+    assert figure.high is not None
+    # ikawrakow/ik_llama.cpp#1752: 9.7 tokens a second on an EPYC 9V45.
+    assert figure.low < 9.7 < figure.high
+
+
+def test_no_bound_is_claimed_for_drafting() -> None:
+    plan = plan_for("8x b200 + 2TB")
+    nothing_known = replace(grounds_of(catalogue()), model=replace(catalogue().speed, classes=()))
+    assert plan.chosen.use_draft
+    assert again(plan, nothing_known).single_tokens_per_second.at_most is None
+    without = replace(plan, chosen=replace(plan.chosen, use_draft=False))
+    assert again(without, nothing_known).single_tokens_per_second.at_most is not None
+
+
+def test_published_runs_that_are_no_basis_are_told_where_there_is_none() -> None:
+    notes = " ".join(plan_for("2x rtx-5090 + 256GB").speed.notes)
+    assert "published, but no basis: 32 tokens/s" in notes
+    assert "fork" in notes
+    assert "published" not in " ".join(plan_for("gb10").speed.notes)
+    # The card is the same, but all of the model lies on four of them there.
+    assert "published" not in " ".join(plan_for("rtx-4090 + 128GB").speed.notes)
+
+
+def test_prefill_is_not_lent_to_another_chip() -> None:
+    assert plan_for("gb10").speed.prefill_tokens_per_second.low is not None
+    assert plan_for("m3-ultra 512GB").speed.prefill_tokens_per_second.low is None
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     hardware=st.sampled_from(["gb10", "8x h200 + 2TB", "8x b200 + 2TB", "m3-ultra 512GB"]),

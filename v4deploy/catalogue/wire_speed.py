@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.model import DraftKind
-from v4deploy.domain.speed_model import AcceptLength, HostRead, SpeedClass, SpeedModel
+from v4deploy.domain.speed_model import AcceptLength, HostRead, SeenRun, SpeedClass, SpeedModel
 
 _MICRO, _TERA = 1e-6, 1e12
 
@@ -50,11 +50,28 @@ class HostReadEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeenEntry:
+    model: str
+    chip: str
+    devices: int
+    hardware: str
+    engine: str
+    weights: str
+    sequences: int
+    offload: bool
+    tokens_per_second: float
+    left_out: str
+    source: str
+    as_of: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpeedFile:
     as_of: str
     classes: tuple[ClassEntry, ...]
     accept_lengths: tuple[AcceptEntry, ...]
     host_read: HostReadEntry
+    seen: tuple[SeenEntry, ...]
 
 
 def speed_model_of(document: YamlDocument) -> SpeedModel:
@@ -76,6 +93,7 @@ def speed_model_of(document: YamlDocument) -> SpeedModel:
             for entry in file.accept_lengths
         ),
         host_read=HostRead(low=file.host_read.low, high=file.host_read.high, source=file.host_read.source),
+        seen=tuple(map(_seen, file.seen)),
         as_of=file.as_of,
     )
 
@@ -98,4 +116,21 @@ def _class(entry: ClassEntry) -> SpeedClass:
         prefill_flops_low=None if low is None else low * _TERA,
         prefill_flops_high=None if high is None else high * _TERA,
         source=entry.source,
+    )
+
+
+def _seen(entry: SeenEntry) -> SeenRun:
+    return SeenRun(
+        model=entry.model,
+        chip=entry.chip,
+        devices=entry.devices,
+        hardware=entry.hardware,
+        engine=entry.engine,
+        weights=entry.weights,
+        sequences=entry.sequences,
+        offload=entry.offload,
+        tokens_per_second=entry.tokens_per_second,
+        left_out=entry.left_out,
+        source=entry.source,
+        as_of=entry.as_of,
     )

@@ -26,7 +26,8 @@ class SpeedFigure:
         basis: None exactly where low and high are.
         source: what the range rests on, in words.
         reason: why there is no range.
-        at_most: what the memory's bandwidth allows, where that is all that is known; a bound, not an estimate.
+        at_most: what the memory's bandwidth allows without drafting, where that is all that is known: a bound, not an
+            estimate.
     """
 
     low: float | None = None

@@ -77,13 +77,47 @@ class HostRead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeenRun:
+    """A published run that no fit could use, for where there is nothing better.
+
+    Attributes:
+        offload: whether the CPU computes experts.
+        tokens_per_second: of all sequences together.
+        left_out: why no fit uses it.
+    """
+
+    model: str
+    chip: str
+    devices: int
+    hardware: str
+    engine: str
+    weights: str
+    sequences: int
+    offload: bool
+    tokens_per_second: float
+    left_out: str
+    source: str
+    as_of: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpeedModel:
     """profiles/speed/model.yaml. Empty where a profile directory has none: then nothing is estimated."""
 
     classes: tuple[SpeedClass, ...] = ()
     accept_lengths: tuple[AcceptLength, ...] = ()
     host_read: HostRead | None = None
+    seen: tuple[SeenRun, ...] = ()
     as_of: str = ""
+
+    def seen_on(self, model: str, chips: tuple[str | None, ...], *, offload: bool) -> tuple[SeenRun, ...]:
+        """Runs of a model on just these devices, the newest first."""
+        alike = (
+            run
+            for run in self.seen
+            if (run.model, run.offload, run.devices) == (model, offload, len(chips)) and set(chips) == {run.chip}
+        )
+        return tuple(sorted(alike, key=lambda run: run.as_of, reverse=True))
 
     def class_of(self, engine: EngineId, archs: frozenset[str | None]) -> SpeedClass | None:
         """The class that speaks for an engine on devices of these architectures; None where no run was published."""

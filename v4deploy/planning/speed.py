@@ -28,6 +28,9 @@ from v4deploy.planning.speed_route import Grounds, NoBasisError, Timing, least_s
 TEXT_TOKENS = 4096
 """Length of the texts that the figures speak of: most published runs are no longer."""
 
+SEEN_SHOWN = 2
+"""Published runs that are told where there is no estimate."""
+
 _ENTRY_BYTES = {MemoryModel.VLLM: (584, 132), MemoryModel.LLAMA_CPP: (1024, 256)}
 """A cached state and an index key as they are read: FP8 in vLLM, f16 in llama.cpp. A thousandth of the weights."""
 
@@ -63,7 +66,20 @@ def estimate(candidate: Candidate, case: Case, grounds: Grounds) -> SpeedEstimat
         load_seconds=load or _transfer(size, grounds.measured.disk_read, "the disk was not measured here"),
         download_seconds=_transfer(size, grounds.measured.download, "no download was measured here"),
         token_read_bytes=None if reads is None else reads.token,
-        notes=(_NOTE,),
+        notes=(_NOTE, *(() if single.low is not None else _seen(candidate, case, grounds))),
+    )
+
+
+def _seen(candidate: Candidate, case: Case, grounds: Grounds) -> tuple[str, ...]:
+    """What was published of these devices all the same, and why it is no basis."""
+    chips = tuple(device.chip for device in case.devices(candidate.layout.device_indices))
+    offload = candidate.layout.host_expert_layers > 0
+    runs = grounds.model.seen_on(case.model.id, chips, offload=offload)[:SEEN_SHOWN]
+    return tuple(
+        f"published, but no basis: {run.tokens_per_second:g} tokens/s"
+        f"{f' of {run.sequences} sequences' if run.sequences > 1 else ''} on {run.hardware} with {run.engine},"
+        f" {run.weights} ({run.left_out}; {run.source}, {run.as_of})"
+        for run in runs
     )
 
 
@@ -85,7 +101,8 @@ def _decode(candidate: Candidate, case: Case, grounds: Grounds, reads: Reads | N
     try:
         way = route(candidate, case, grounds, reads, load)
         least = least_seconds(way)
-        at_most = accepted.high / least if least else None
+        # With drafting the bound is that nothing is rejected, which tells nobody anything.
+        at_most = 1 / least if least and draft is None else None
         seconds = pass_seconds(way, timing, grounds, layers=reads.layers, sequences=sequences)
     except NoBasisError as missing:
         return SpeedFigure(reason=str(missing), at_most=at_most)
@@ -106,8 +123,12 @@ def _prefill(candidate: Candidate, case: Case, grounds: Grounds) -> SpeedFigure:
         return SpeedFigure(reason=f"{case.model.name} reads prompts with half of its layers; no run to calibrate on")
     if not candidate.layout.device_indices or candidate.layout.host_expert_layers:
         return SpeedFigure(reason="it depends on the CPU and the way to it, for which there is no model")
-    if known is None or known.prefill_flops_low is None or known.prefill_flops_high is None:
-        return SpeedFigure(reason="no run of this engine on such devices that reports it was published")
+    chips = {device.chip for device in case.devices(candidate.layout.device_indices)}
+    # How fast a chip computes follows from nothing that is known of its neighbours.
+    if known is None or not chips <= set(known.measured_chips):
+        return SpeedFigure(reason="no run of this engine on such devices was published")
+    if known.prefill_flops_low is None or known.prefill_flops_high is None:
+        return SpeedFigure(reason="no published run of this engine on such devices reports it")
     together = candidate.layout.tensor_parallel * candidate.layout.data_parallel
     flops = matrix_flops(architecture)
     return SpeedFigure(

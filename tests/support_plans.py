@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from v4deploy.domain.chip import Source
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.hardware import (
     Amount,
@@ -30,6 +29,7 @@ from v4deploy.domain.model import (
     WeightFile,
 )
 from v4deploy.domain.plan import Basis, Candidate, FootprintPart, FootprintRow, Layout, Plan, PoolUse, Request
+from v4deploy.domain.source import Source
 from v4deploy.domain.speed import SpeedEstimate, SpeedFigure
 from v4deploy.domain.units import GIB, MIB
 

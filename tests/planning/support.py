@@ -6,7 +6,6 @@ from functools import cache
 
 from v4deploy.catalogue.load import load_catalogue
 from v4deploy.domain.catalogue import Catalogue
-from v4deploy.domain.chip import Source
 from v4deploy.domain.hardware import (
     Amount,
     ComputeApi,
@@ -21,6 +20,7 @@ from v4deploy.domain.hardware import (
 )
 from v4deploy.domain.model import Architecture, Draft, DraftKind, Engram
 from v4deploy.domain.plan import Request
+from v4deploy.domain.source import Source
 from v4deploy.planning.choose import Decision, make_plan
 from v4deploy.planning.hypothetical import parse_hardware
 from v4deploy.resources import data_dir

@@ -12,13 +12,21 @@ from tests.planning.support import FLASH, FLASH_41, FLASH_41_DSPARK, FLASH_DSPAR
 from v4deploy.domain.model import Architecture, Checkpoint, Draft
 from v4deploy.domain.plan import Basis, Layout
 from v4deploy.domain.units import GIB, MIB
-from v4deploy.planning.weights import checkpoint_parts, expert_bytes, native_parts, padded_expert_width, rank_bytes
+from v4deploy.planning.weights import WeightParts, checkpoint_parts, expert_bytes, main_parts, native_parts
 from v4deploy.planning.weights_gguf import dense_bytes, gguf_parts
+from v4deploy.planning.weights_ranks import padded_expert_width, rank_weights, stages, standing_buffer_bytes
 
 
 def layout(tensor: int = 1, data: int = 1, *, expert_parallel: bool = False) -> Layout:
     indices = tuple(range(tensor * data))
     return Layout(device_indices=indices, tensor_parallel=tensor, data_parallel=data, expert_parallel=expert_parallel)
+
+
+def rank_bytes(
+    parts: WeightParts, architecture: Architecture, layout: Layout, *, with_draft: bool, stage: int = 0
+) -> int:
+    """What one rank holds, its experts padded as CUDA's kernels do."""
+    return rank_weights(parts, architecture, layout, with_draft=with_draft, width_multiple=128, stage=stage).total_bytes
 
 
 def checkpoint(checkpoint_id: str) -> Checkpoint:
@@ -104,9 +112,9 @@ def test_ranks_under_data_parallel_attention(architecture: Architecture, draft: 
 
 
 def test_padding_is_what_expert_parallelism_avoids() -> None:
-    assert padded_expert_width(FLASH_41, 8) == 384
-    assert padded_expert_width(PRO, 16) == 256
-    assert padded_expert_width(FLASH, 8) == FLASH.expert_width // 8
+    assert padded_expert_width(FLASH_41, 8, 128) == 384
+    assert padded_expert_width(PRO, 16, 128) == 256
+    assert padded_expert_width(FLASH, 8, 128) == FLASH.expert_width // 8
     parts = native_parts(FLASH_41, None)
     plain = rank_bytes(parts, FLASH_41, layout(8), with_draft=False)
     whole = rank_bytes(parts, FLASH_41, layout(8, expert_parallel=True), with_draft=False)
@@ -185,3 +193,50 @@ def test_ranks_together_hold_at_least_the_model(
     whole = parts.experts + parts.dense_bytes + draft
     assert rank * tensor >= whole
     assert rank <= whole
+
+
+def test_stages_are_vllms_own() -> None:
+    """What is left over goes to the stages before the last one (vllm/distributed/utils.py, get_pp_indices)."""
+    assert [len(stage) for stage in stages(43, 2)] == [22, 21]
+    assert [len(stage) for stage in stages(43, 4)] == [11, 11, 11, 10]
+    assert [len(stage) for stage in stages(43, 8)] == [5, 5, 5, 5, 6, 6, 6, 5]
+    assert [len(stage) for stage in stages(61, 3)] == [20, 21, 20]
+    with pytest.raises(ValueError, match="43 layers"):
+        stages(43, 44)
+
+
+@given(
+    architecture=st.sampled_from([FLASH, PRO, FLASH_41]),
+    pipeline=st.integers(1, 12),
+    tensor=st.sampled_from([1, 2, 4, 8]),
+    with_draft=st.booleans(),
+)
+def test_stages_of_a_pipeline_hold_the_model_between_them(
+    architecture: Architecture,
+    pipeline: int,
+    tensor: int,
+    with_draft: bool,  # noqa: FBT001
+) -> None:
+    parts = native_parts(architecture, FLASH_DSPARK)
+    cut = Layout(
+        device_indices=tuple(range(tensor * pipeline)),
+        tensor_parallel=tensor,
+        pipeline_parallel=pipeline,
+        expert_parallel=True,
+    )
+    by_stage = [rank_bytes(parts, architecture, cut, with_draft=with_draft, stage=stage) for stage in range(pipeline)]
+    whole = rank_bytes(parts, architecture, layout(tensor, expert_parallel=True), with_draft=with_draft)
+    # Nothing is held twice but what rounding up adds for each stage.
+    assert whole <= sum(by_stage) <= whole + 3 * pipeline
+    assert sum(main_parts(architecture, stage).total_bytes for stage in stages(architecture.layers, pipeline)) == (
+        native_parts(architecture, None).total_bytes
+    )
+
+
+@given(batch=st.sampled_from([1024, 2048, 8192, 16384]))
+def test_buffers_that_are_allocated_while_loading(batch: int) -> None:
+    """Rotary tables of 2^20 positions by 64 values in fp32; a draft adds the streams' hidden states in bf16."""
+    table = 256 * MIB
+    assert standing_buffer_bytes(FLASH, None, batch) == 2 * table + batch * 512 * 4
+    assert standing_buffer_bytes(PRO, None, batch) == table + batch * 1024 * 4
+    assert standing_buffer_bytes(PRO, PRO_DSPARK, batch) == 2 * table + batch * (2 * 1024 * 4 + 4 * 7168 * 2)

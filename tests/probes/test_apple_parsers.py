@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from v4deploy.domain.chip import Chip, MemoryCeiling, Source
+from v4deploy.domain.chip import Chip, MemoryCeiling
 from v4deploy.domain.chips import apply_chip_ceiling
 from v4deploy.domain.hardware import HOST_POOL_ID, Amount, ComputeApi, Pool, PoolKind, ProbeOutcome, Vendor
+from v4deploy.domain.source import Source
 from v4deploy.probes import apple
 from v4deploy.probes.base import Capture
 from v4deploy.system.base import CommandRun, Failure, FileRead

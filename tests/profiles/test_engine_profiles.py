@@ -37,6 +37,25 @@ support:
   - {compute_apis: [cuda], archs: ["*"], level: unsupported}
 images:
   - {compute_api: cuda, archs: ["*"], image: vllm/vllm-openai, tag: "v{version}"}
+memory:
+  source: a wheel
+  as_of: 2026-11-22
+  confidence: B
+  cache_layouts:
+    - {since: "0.20.0", blocks: tuples, batches_in_flight: 1}
+    - {since: "0.29.0", blocks: packed, batches_in_flight: 2}
+  cache_formats:
+    - {entry_bytes: 584, index_bytes: 132, page_alignment_bytes: 576, block_tokens: 256}
+  batches_tokens: [8192]
+  shared_stream_batches_tokens: [4096]
+  expert_paddings:
+    - {compute_api: cuda, multiple: 128}
+  loaded_surplus_percent: {value: 1}
+  activation_bytes: {value: 1}
+  graph_bytes: {value: 1}
+  context_bytes: {value: 1}
+  worker_bytes: {value: 1}
+  logit_bytes: {value: 2}
 flags:
   - {names: [--model]}
   - {names: [--linear-backend], since: "0.24.0", until: "0.30.0"}
@@ -166,8 +185,15 @@ def test_one_entry_becomes_a_row_for_each_pair() -> None:
             "test.yaml:16: support.1: an earlier, more general row hides this one",
         ),
         ('tag: "v{version}"', "tag: latest", "test.yaml:18: images.0.tag: `latest` names no version"),
-        ('until: "0.30.0"', 'until: "0.21.0"', "test.yaml:21: flags.1.until: 0.21.0 comes before 0.24.0"),
-        ("[--linear-backend]", "[--model]", "test.yaml:21: flags.1.names: `--model` stands twice"),
+        ('until: "0.30.0"', 'until: "0.21.0"', "test.yaml:40: flags.1.until: 0.21.0 comes before 0.24.0"),
+        ("[--linear-backend]", "[--model]", "test.yaml:40: flags.1.names: `--model` stands twice"),
+        (
+            'since: "0.29.0", blocks',
+            'since: "0.20.0", blocks',
+            "test.yaml:25: memory.cache_layouts.1.since: 0.20.0 does",
+        ),
+        ("{entry_bytes", "{archs: [sm_90], entry_bytes", "test.yaml:26: memory.cache_formats: one row has to cover"),
+        ("memory:\n", "memory: null\n_:\n", "test.yaml"),
         ('version: "0.33.0"', "version: newest", "test.yaml:4: version: `newest` is not a version"),
         ("level: verified", "level: certain", "test.yaml:15: support.0.level"),
         ("default_port: 8000", "default_port: '8000'", "test.yaml:8: default_port"),

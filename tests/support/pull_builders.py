@@ -7,8 +7,8 @@ import random
 import struct
 from pathlib import Path
 
-from v4deploy.domain.chip import Source
 from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole, Hub, WeightFile
+from v4deploy.domain.source import Source
 from v4deploy.pull.manifest import FilePlan, role_of
 
 REPO = "tiny/V4-Tiny-GGUF"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from v4deploy.catalogue.wire_memory import MemoryEntry, memory_faults, memory_of
 from v4deploy.catalogue.wire_recipes import RecipesEntry, faults_of, recipes_of
 from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile
 from v4deploy.domain.engine import (
@@ -81,6 +82,7 @@ class EngineFile:
     as_of: str
     support: tuple[SupportEntry, ...]
     recipes: RecipesEntry | None = None
+    memory: MemoryEntry | None = None
     targets_without_kubernetes: tuple[str, ...] = ()
     images: tuple[ImageEntry, ...] = ()
     flags: tuple[FlagGroup, ...] = ()
@@ -102,6 +104,8 @@ def engine_of(document: YamlDocument) -> EngineProfile:
         _wrong_flags(file),
         _no_cache_type(file),
         faults_of(file.recipes),
+        memory_faults(file.memory),
+        _no_memory(file),
     ):
         raise document.error(path, message)
     return EngineProfile(
@@ -119,6 +123,7 @@ def engine_of(document: YamlDocument) -> EngineProfile:
         precedence=file.precedence,
         support=tuple(_support(file)),
         recipes=recipes_of(file.recipes),
+        memory=memory_of(file.memory),
         images=tuple(_images(file)),
         flags=tuple(FlagRange(flag=name, since=group.since, until=group.until) for group, name in _flags(file)),
         note=file.note,
@@ -178,6 +183,11 @@ def _unreadable_versions(file: EngineFile) -> Iterator[_Fault]:
             version_numbers(text or "0")
         except ValueError as error:
             yield path, str(error)
+
+
+def _no_memory(file: EngineFile) -> Iterator[_Fault]:
+    if file.memory_model is MemoryModel.VLLM and file.memory is None:
+        yield ("memory_model",), "an engine with vLLM's memory model needs `memory:`"
 
 
 def _hidden_rows(file: EngineFile) -> Iterator[_Fault]:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile
-from v4deploy.domain.chip import Chip, MemoryCeiling, NumberFormat, Source
+from v4deploy.domain.chip import Chip, MemoryCeiling, NumberFormat
 from v4deploy.domain.hardware import ComputeApi, PoolKind, Vendor
+from v4deploy.domain.source import Source
 from v4deploy.domain.units import GB, GIB, MIB
 
 

@@ -9,7 +9,6 @@ from typing import Annotated, Generic, Literal, TypeVar
 from pydantic import Field
 
 from v4deploy.catalogue.yaml_source import KeyPath
-from v4deploy.domain.chip import Source
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.model import (
     Architecture,
@@ -24,6 +23,7 @@ from v4deploy.domain.model import (
     Status,
     WeightFile,
 )
+from v4deploy.domain.source import Source
 
 T = TypeVar("T")
 Bytes = Annotated[int, Field(gt=0)]

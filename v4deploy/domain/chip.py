@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from v4deploy.domain.hardware import ComputeApi, PoolKind, Vendor
+from v4deploy.domain.source import Source
 
 
 class NumberFormat(StrEnum):
@@ -20,15 +21,6 @@ class NumberFormat(StrEnum):
     MXFP8 = "mxfp8"
     MXFP4 = "mxfp4"
     NVFP4 = "nvfp4"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Where a fact comes from and when it was read. `confidence`: A two sources, B one good, C derived, D existence."""
-
-    source: str
-    as_of: str
-    confidence: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

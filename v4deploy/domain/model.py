@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from v4deploy.domain.chip import Source
 from v4deploy.domain.engine import EngineId
+from v4deploy.domain.source import Source
 
 
 class AttentionKind(StrEnum):

@@ -14,6 +14,7 @@ from v4deploy.domain.plan import Candidate, Layout, Prefer, Request
 from v4deploy.planning import layouts, margins
 from v4deploy.planning.attention import shares_kv_stream
 from v4deploy.planning.case import Case
+from v4deploy.planning.footprint_vllm import memory_of
 from v4deploy.planning.layout_wish import LayoutWish, parse_layout
 from v4deploy.planning.rank_layouts import every_layout, offered_layouts, recipe_of
 from v4deploy.planning.ruling import forbids
@@ -156,12 +157,12 @@ def _batch_choices(layout: Layout, trial: Trial) -> list[tuple[int, bool]]:
 
 
 def _batches(layout: Layout, trial: Trial) -> tuple[int, ...]:
-    recipe = recipe_of(layout, trial.devices, trial.case)
+    recipe, memory = recipe_of(layout, trial.devices, trial.case), memory_of(trial.case)
     if recipe is not None:
-        return (recipe.batch_tokens, *(size for size in margins.VLLM_BATCHES_TOKENS if size < recipe.batch_tokens))
+        return (recipe.batch_tokens, *(size for size in memory.batches_tokens if size < recipe.batch_tokens))
     if shares_kv_stream(trial.case.model.architecture):
-        return margins.SHARED_STREAM_BATCHES_TOKENS
-    return margins.VLLM_BATCHES_TOKENS
+        return memory.shared_stream_batches_tokens
+    return memory.batches_tokens
 
 
 def _may_draft(trial: Trial) -> bool:

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from v4deploy.domain.engine import EngineId
-from v4deploy.domain.hardware import HOST_POOL_ID, ComputeApi
+from v4deploy.domain.engine_memory import CacheFormat, EngineMemory, ExpertPadding, MemoryFigure
+from v4deploy.domain.hardware import HOST_POOL_ID, Device
+from v4deploy.domain.model import Draft
 from v4deploy.domain.plan import Basis, Candidate, FootprintPart, FootprintRow
-from v4deploy.planning import margins
 from v4deploy.planning.attention import shares_kv_stream
-from v4deploy.planning.attention_vllm import (
-    BF16_BF16_INDEX,
-    FP8_FP4_INDEX,
-    FP8_FP8_INDEX,
-    MXFP8_FP4_INDEX,
-    EntrySizes,
-    Load,
-    paged_cache,
-)
+from v4deploy.planning.attention_vllm import Drafting, Load, layout_of, pool
 from v4deploy.planning.case import Case
 from v4deploy.planning.pools import host_budget
-from v4deploy.planning.weights import (
-    EXPERT_WIDTH_MULTIPLE,
-    LARGEST_EXPERT_WIDTH_MULTIPLE,
-    CheckpointParts,
-    checkpoint_parts,
-    rank_bytes,
-)
-
-FP4_INDEX_ARCHITECTURES = frozenset({"sm_100", "sm_103"})
-"""Where vLLM 0.33 has FP4 index keys for V4, and mxfp8 pages for V4.1; its gate refuses every other one."""
-
-MEASURED_RUN = (margins.VLLM_ACTIVATION_HIDDEN_SIZE, 4)
-"""Hidden size and tensor parallel size of the run whose activations and graphs were published."""
+from v4deploy.planning.weights import CheckpointParts, checkpoint_parts
+from v4deploy.planning.weights_ranks import rank_weights, stages, standing_buffer_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankRow:
-    """A row that every rank of the layout has alike."""
+    """A row that every rank of a pipeline stage has alike."""
 
     part: FootprintPart
     what: str
@@ -45,76 +26,115 @@ class RankRow:
     basis: Basis
     note: str | None = None
 
+    def on(self, pool_id: str) -> FootprintRow:
+        return FootprintRow(
+            part=self.part,
+            what=self.what,
+            pool_id=pool_id,
+            size_bytes=self.size_bytes,
+            basis=self.basis,
+            note=self.note,
+        )
+
 
 def footprint(candidate: Candidate, case: Case) -> tuple[FootprintRow, ...] | None:
-    """Every row of every pool. None where the checkpoint's size is neither known nor told by its quant's name."""
+    """Every row of every pool. None where the checkpoint's size is neither known nor told by its quant's name.
+
+    Raises:
+        ValueError: the engine's profile has no memory model.
+    """
     known = checkpoint_parts(candidate.checkpoint, case.model.architecture, case.release.draft)
     if known is None:
         return None
-    ranks = (*_weight_rows(candidate, case, known), _cache_row(candidate, case), *_engine_rows(candidate, case))
-    rows = tuple(
-        FootprintRow(
-            part=row.part,
-            what=row.what,
-            pool_id=device.pool_id,
-            size_bytes=row.size_bytes,
-            basis=row.basis,
-            note=row.note,
+    count = candidate.layout.pipeline_parallel
+    by_stage = [
+        (
+            *_weight_rows(candidate, case, known, stage),
+            _cache_row(candidate, case, stage),
+            *_engine_rows(candidate, case),
         )
-        for device in case.devices(candidate.layout.device_indices)
-        for row in ranks
+        for stage in range(count)
+    ]
+    devices = case.devices(candidate.layout.device_indices)
+    rows = tuple(
+        row.on(device.pool_id)
+        for position, device in enumerate(devices)
+        for row in by_stage[position * count // len(devices)]
     )
     return (*rows, *_host_rows(candidate, case, known))
 
 
-def entry_sizes(candidate: Candidate, case: Case) -> EntrySizes:
-    """Bytes of a cached state and an index key, by the device and by what the engine does there."""
-    if candidate.engine is EngineId.MINDIE:
-        return BF16_BF16_INDEX
-    architectures = {device.arch for device in case.devices(candidate.layout.device_indices)}
-    if not architectures <= FP4_INDEX_ARCHITECTURES:
-        return FP8_FP8_INDEX
-    return MXFP8_FP4_INDEX if shares_kv_stream(case.model.architecture) else FP8_FP4_INDEX
+def memory_of(case: Case) -> EngineMemory:
+    """The memory model in the engine's profile.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if case.profile.memory is None:
+        raise ValueError(f"the profile of {case.profile.name} has no memory model")
+    return case.profile.memory
 
 
-def _weight_rows(candidate: Candidate, case: Case, known: CheckpointParts) -> tuple[RankRow, ...]:
-    loaded = _rank_bytes(candidate, case, known, EXPERT_WIDTH_MULTIPLE)
+def cache_format(case: Case, devices: tuple[Device, ...]) -> CacheFormat:
+    """What the engine stores for the model on these devices; where they differ, the one that takes most."""
+    formats = memory_of(case).cache_formats
+    found = [next(row for row in formats if row.covers(device.arch, case.model.id)) for device in devices]
+    return max(found, key=lambda form: form.entry_bytes + form.index_bytes)
+
+
+def _weight_rows(candidate: Candidate, case: Case, known: CheckpointParts, stage: int) -> tuple[RankRow, ...]:
+    memory, architecture, draft = memory_of(case), case.model.architecture, _draft(candidate, case)
+    padding = _padding(candidate, memory)
+    loaded, least = (
+        rank_weights(
+            known.parts,
+            architecture,
+            candidate.layout,
+            with_draft=candidate.use_draft,
+            width_multiple=multiple,
+            stage=stage,
+        )
+        for multiple in (padding.largest_multiple, padding.multiple)
+    )
     basis, note = known.basis, known.note
-    if candidate.compute_api is ComputeApi.ROCM:
-        least, loaded = loaded, _rank_bytes(candidate, case, known, LARGEST_EXPERT_WIDTH_MULTIPLE)
-        if loaded != least:
-            basis, note = (
-                Basis.ASSUMED,
-                f"{note}; experts padded to {LARGEST_EXPERT_WIDTH_MULTIPLE}, as some kernels do",
-            )
-    was_logged = candidate.compute_api is ComputeApi.CUDA and candidate.checkpoint.quant == "native"
+    if loaded != least:
+        basis, note = Basis.ASSUMED, f"{note}; experts padded to {padding.largest_multiple}, as some kernels do"
+    sizes = (
+        ("routed experts of one rank", loaded.experts),
+        ("other weights of one rank", loaded.dense),
+        ("vision tower", loaded.vision),
+        ("draft stages", loaded.draft),
+    )
+    weights = [
+        RankRow(part=FootprintPart.WEIGHTS, what=what, size_bytes=size, basis=basis, note=note)
+        for what, size in sizes
+        if size
+    ]
+    surplus = memory.loaded_surplus_percent
     rows = (
+        *weights,
         RankRow(
             part=FootprintPart.WEIGHTS,
-            what="weights of one rank, with draft stages" if candidate.use_draft else "weights of one rank",
-            size_bytes=loaded,
-            basis=basis,
-            note=note,
+            what="rotary tables and buffers for a batch",
+            size_bytes=standing_buffer_bytes(architecture, draft, candidate.batch_tokens),
+            basis=Basis.FORMULA,
+            note="allocated while loading, so the engine's log counts them as weights",
         ),
         RankRow(
             part=FootprintPart.WEIGHTS,
-            what=f"loading surplus, {margins.VLLM_LOADED_WEIGHTS_SURPLUS_PERCENT} %",
-            size_bytes=-(-loaded * margins.VLLM_LOADED_WEIGHTS_SURPLUS_PERCENT // 100),
-            basis=Basis.MEASURED if was_logged else Basis.ASSUMED,
-            note="logs of native weights loaded on CUDA devices lie 0.9 to 3.2 % above the shapes",
+            what=f"loading surplus, {surplus.value} %",
+            size_bytes=-(-loaded.total_bytes * surplus.value // 100),
+            basis=_basis(surplus, candidate, case),
+            note=surplus.note,
         ),
     )
     return (*rows, _engram_row(candidate, known)) if candidate.engram_on_devices else rows
 
 
-def _rank_bytes(candidate: Candidate, case: Case, known: CheckpointParts, width_multiple: int) -> int:
-    return rank_bytes(
-        known.parts,
-        case.model.architecture,
-        candidate.layout,
-        with_draft=candidate.use_draft,
-        width_multiple=width_multiple,
-    )
+def _padding(candidate: Candidate, memory: EngineMemory) -> ExpertPadding:
+    """The row of the compute API; where none was read, the first one."""
+    found = (row for row in memory.expert_paddings if row.compute_api == candidate.compute_api.value)
+    return next(found, memory.expert_paddings[0])
 
 
 def _engram_row(candidate: Candidate, known: CheckpointParts) -> RankRow:
@@ -132,90 +152,108 @@ def _host_rows(candidate: Candidate, case: Case, known: CheckpointParts) -> tupl
     rows = []
     if known.parts.engram and not candidate.engram_on_devices:
         rows.append(
-            FootprintRow(
+            RankRow(
                 part=FootprintPart.WEIGHTS,
                 what="Engram tables",
-                pool_id=HOST_POOL_ID,
                 size_bytes=known.parts.engram,
                 basis=Basis.FORMULA,
                 note="the engine's default: pinned in host memory, a few kilobytes are read for each token",
             )
         )
-    indices = candidate.layout.device_indices
+    indices, worker = candidate.layout.device_indices, memory_of(case).worker_bytes
     # Nothing could be weighed against memory of unknown size; the plan says instead that this is not counted.
     if host_budget(case.host.memory) is not None and not case.is_unified(indices):
         rows.append(
-            FootprintRow(
+            RankRow(
                 part=FootprintPart.OVERHEAD,
                 what=f"{len(indices)} worker process{'' if len(indices) == 1 else 'es'}",
-                pool_id=HOST_POOL_ID,
-                size_bytes=len(indices) * margins.VLLM_WORKER_BYTES,
+                size_bytes=len(indices) * worker.value,
                 basis=Basis.ASSUMED,
-                note="no figure is published",
+                note=worker.note,
             )
         )
-    return tuple(rows)
+    return tuple(row.on(HOST_POOL_ID) for row in rows)
 
 
-def _cache_row(candidate: Candidate, case: Case) -> RankRow:
-    draft = case.release.draft
-    cache = paged_cache(
-        case.model.architecture,
-        entry_sizes(candidate, case),
+def _cache_row(candidate: Candidate, case: Case, stage: int) -> RankRow:
+    architecture, layout, draft = case.model.architecture, candidate.layout, _draft(candidate, case)
+    form = cache_format(case, case.devices(layout.device_indices))
+    drafting = Drafting(layers=draft.stages, tokens=draft.block_tokens or draft.stages) if draft else Drafting()
+    layers = stages(architecture.layers, layout.pipeline_parallel)[stage]
+    if layers.stop == architecture.layers:
+        layers = range(layers.start, architecture.layers + drafting.layers)
+    cache = pool(
+        architecture,
+        form,
+        layout_of(memory_of(case).cache_layouts, case.engine_version),
+        batch_tokens=candidate.batch_tokens,
+        drafting=drafting,
+        stage_layers=layers,
+        stages=layout.pipeline_parallel,
+    ).need(
         Load(
             context_tokens=candidate.context_tokens,
             # Each data parallel rank has a cache and sequences of its own.
-            sequences=-(-candidate.concurrency // candidate.layout.data_parallel),
-            batch_tokens=candidate.batch_tokens,
-        ),
-        engine_version=case.engine_version,
-        draft_stages=draft.stages if candidate.use_draft and draft else 0,
+            sequences=-(-candidate.concurrency // layout.data_parallel),
+        )
     )
     basis, note = Basis.FORMULA, "replicated on every rank of a tensor parallel group"
-    if candidate.engine is EngineId.MINDIE:
-        basis, note = Basis.ASSUMED, "no figure is published for this engine: vLLM's blocks with bf16 entries"
-    elif shares_kv_stream(case.model.architecture):
-        basis, note = Basis.ASSUMED, "read in the code of vLLM 0.32; no published log to check against"
-    elif candidate.concurrency > candidate.layout.data_parallel:
+    if form.is_assumed:
+        basis, note = Basis.ASSUMED, form.note or note
+    elif candidate.concurrency > layout.data_parallel:
         note = "first sequence by vLLM's start-up rule, further ones by what they pin while decoding"
     return RankRow(part=FootprintPart.KV_CACHE, what="KV cache", size_bytes=cache.size_bytes, basis=basis, note=note)
 
 
 def _engine_rows(candidate: Candidate, case: Case) -> tuple[RankRow, ...]:
-    architecture = case.model.architecture
-    width = max(architecture.hidden_size, margins.VLLM_ACTIVATION_HIDDEN_SIZE)
-    is_cuda = candidate.compute_api is ComputeApi.CUDA
-    is_measured = is_cuda and (architecture.hidden_size, candidate.layout.tensor_parallel) == MEASURED_RUN
-    basis = Basis.MEASURED if is_measured else Basis.ASSUMED
+    memory, architecture = memory_of(case), case.model.architecture
+    activations, graphs, logits = memory.activation_bytes, memory.graph_bytes, memory.logit_bytes
+    measured_width = activations.hidden_size or architecture.hidden_size
     rows = (
         RankRow(
             part=FootprintPart.COMPUTE,
             what="peak activations",
-            size_bytes=margins.VLLM_ACTIVATION_BYTES * width // margins.VLLM_ACTIVATION_HIDDEN_SIZE,
-            basis=basis,
-            note="one published run of Flash on CUDA with TP4; for wider models in proportion",
+            size_bytes=activations.value * max(architecture.hidden_size, measured_width) // measured_width,
+            basis=_basis(activations, candidate, case),
+            note=activations.note,
         ),
         RankRow(
             part=FootprintPart.COMPUTE,
             what="captured graphs",
-            size_bytes=margins.VLLM_GRAPHS_BYTES,
-            basis=basis,
-            note="51 sizes in one published run of Flash on CUDA with TP4",
+            size_bytes=graphs.value,
+            basis=_basis(graphs, candidate, case),
+            note=graphs.note,
         ),
         RankRow(
             part=FootprintPart.OVERHEAD,
             what="device context and communication",
-            size_bytes=margins.VLLM_CONTEXT_BYTES,
+            size_bytes=memory.context_bytes.value,
             basis=Basis.ASSUMED,
+            note=memory.context_bytes.note,
         ),
     )
     if not shares_kv_stream(architecture):
         return rows
-    logits = RankRow(
+    needed = RankRow(
         part=FootprintPart.COMPUTE,
         what="indexer logits",
-        size_bytes=candidate.batch_tokens * candidate.context_tokens * margins.INDEXER_LOGIT_BYTES,
-        basis=Basis.MEASURED if is_cuda else Basis.ASSUMED,
-        note="batched tokens times context; 32 GiB were seen on CUDA at 16,384 tokens",
+        size_bytes=candidate.batch_tokens * candidate.context_tokens * logits.value,
+        basis=_basis(logits, candidate, case),
+        note=logits.note,
     )
-    return (*rows, logits)
+    return (*rows, needed)
+
+
+def _draft(candidate: Candidate, case: Case) -> Draft | None:
+    return case.release.draft if candidate.use_draft else None
+
+
+def _basis(figure: MemoryFigure, candidate: Candidate, case: Case) -> Basis:
+    """MEASURED where the figure was measured on the same; a figure for everything else is an assumption."""
+    same = (
+        candidate.compute_api.value in figure.compute_apis
+        and figure.hidden_size in {None, case.model.architecture.hidden_size}
+        and figure.tensor_parallel in {None, candidate.layout.tensor_parallel}
+        and figure.quant in {None, candidate.checkpoint.quant}
+    )
+    return Basis.MEASURED if same else Basis.ASSUMED

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from v4deploy.domain.model import Architecture
 from v4deploy.domain.plan import Layout
 from v4deploy.planning.active_bytes import Reads, busiest_rank_experts, distinct_experts
-from v4deploy.planning.weights import padded_expert_width
+from v4deploy.planning.weights_ranks import padded_expert_width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,29 +43,6 @@ LLAMA_CPP_PROCESS_FLOOR_BYTES = 256 * MIB
 
 # --- vLLM and vLLM-Ascend --------------------------------------------------------------------------------------------
 
-VLLM_BATCHES_TOKENS = (8192, 4096, 2048)
-"""`max-num-batched-tokens`, tried from the left: 8,192 is the server default of large cards, 2,048 of small ones."""
-SHARED_STREAM_BATCHES_TOKENS = (4096, 2048)
-"""V4.1's indexer logits grow with batch times context: 32 GiB at 16,384 tokens (SemiAnalysisAI/InferenceX#3320)."""
-
-VLLM_LOADED_WEIGHTS_SURPLUS_PERCENT = 3
-"""Logs of loaded weights lie 0.9 to 3.2 % above the shapes (seven published runs)."""
-
-VLLM_ACTIVATION_BYTES = 3 * GIB
-VLLM_ACTIVATION_HIDDEN_SIZE = 4096
-"""Peak activations: 3.12 GiB with Flash and TP4 (vllm-project/vllm#50576); for wider models in proportion."""
-VLLM_GRAPHS_BYTES = 5 * GIB // 2
-"""Captured graphs of 51 sizes: 2.51 GiB (same run)."""
-VLLM_CONTEXT_BYTES = GIB
-"""Context and communication buffers of one rank."""
-
-VLLM_WORKER_BYTES = 4 * GIB
-"""Host memory of one worker process: libraries, the device driver's share, pinned buffers. No figure is published; a
-choice of this project."""
-
-INDEXER_LOGIT_BYTES = 2
-"""V4.1: one logit of batched tokens times context (32 GiB at 16,384 by 2^20)."""
-
 MANY_SEQUENCES = 32
 """From here on replicated attention comes first: the cache does not shrink under tensor parallelism, so more sequences
 fit (TP8 to DP8 held 7.7 times as many, vllm-project/vllm#51454)."""

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from v4deploy.domain.model import Architecture, AttentionKind, Checkpoint, Draft, DraftKind
-from v4deploy.domain.plan import Basis, Layout
+from v4deploy.domain.plan import Basis
 from v4deploy.planning.attention import CSA_RATIO, HCA_RATIO, attention_kinds
-
-EXPERT_WIDTH_MULTIPLE = 128
-"""Under tensor parallelism the MXFP4 kernels pad each rank's share of the expert width up to this (vLLM 0.32)."""
-
-LARGEST_EXPERT_WIDTH_MULTIPLE = 256
-"""What some of vLLM's ROCm kernels pad to; which ones a start will choose is not known before it."""
 
 ESTIMATED_EXPERT_BYTES_PER_WEIGHT = {"w8a8": 1.0, "w4a8": 0.5}
 """For re-quants whose publisher gives no size: what the name says about the routed experts."""
@@ -30,7 +25,8 @@ class WeightParts:
 
     Attributes:
         sharded: attention projections, shared experts, embedding and output head.
-        replicated: low-rank inputs, compressors, indexers, routers, hyper connections, norms, vision.
+        replicated: low-rank inputs, compressors, indexers, routers, hyper connections, norms.
+        vision: tower and aligner, replicated too.
         draft_experts, draft_sharded, draft_replicated: the same of the draft stages.
         engram: n-gram tables (V4.1).
     """
@@ -38,6 +34,7 @@ class WeightParts:
     experts: int
     sharded: int
     replicated: int
+    vision: int = 0
     draft_experts: int = 0
     draft_sharded: int = 0
     draft_replicated: int = 0
@@ -45,7 +42,7 @@ class WeightParts:
 
     @property
     def dense_bytes(self) -> int:
-        return self.sharded + self.replicated
+        return self.sharded + self.replicated + self.vision
 
     @property
     def total_bytes(self) -> int:
@@ -68,31 +65,40 @@ class CheckpointParts:
     note: str
 
 
+@lru_cache(maxsize=64)
 def native_parts(architecture: Architecture, draft: Draft | None) -> WeightParts:
     """The parts of the official checkpoint: FP4 experts, FP8 projections with tile scales, bf16 and fp32 rest.
 
     Adds up to the payload of V4-Flash-0731 and V4-Pro-0813 to the byte; V4.1's is within 0.1 %.
     """
+    main = main_parts(architecture, range(architecture.layers))
+    return main if draft is None else _with_draft(main, architecture, draft)
+
+
+@lru_cache(maxsize=256)
+def main_parts(architecture: Architecture, layers: range) -> WeightParts:
+    """The native parts of some layers, with the embedding and vision before the first and the output after the last."""
+    last = architecture.layers - 1
     kinds = attention_kinds(architecture)
-    layers = [_layer_parts(architecture, kind) for kind in kinds]
-    hashed = min(architecture.hash_layers, architecture.layers)
+    shares = [_layer_parts(architecture, kinds[layer]) for layer in layers]
+    hashed = sum(layer < architecture.hash_layers for layer in layers)
     routing = (
         hashed * architecture.vocabulary * architecture.active_experts * _INT64
-        + (architecture.layers - hashed) * architecture.routed_experts * _FP32
+        + (len(layers) - hashed) * architecture.routed_experts * _FP32
     )
-    ends = 2 * architecture.vocabulary * architecture.hidden_size * _BF16
-    main = WeightParts(
-        experts=architecture.layers * architecture.routed_experts * expert_bytes(architecture),
-        sharded=sum(sharded for sharded, _ in layers) + ends,
-        replicated=sum(rest for _, rest in layers)
-        + routing
-        + _head_bytes(architecture)
-        + (architecture.vision_bytes or 0),
-        engram=sum(rows * architecture.engram.row_bytes for rows in architecture.engram.rows)
-        if architecture.engram
+    end = architecture.vocabulary * architecture.hidden_size * _BF16
+    tables = architecture.engram
+    return WeightParts(
+        experts=len(layers) * architecture.routed_experts * expert_bytes(architecture),
+        sharded=sum(sharded for sharded, _ in shares) + end * ((0 in layers) + (last in layers)),
+        replicated=sum(rest for _, rest in shares) + routing + (_head_bytes(architecture) if last in layers else 0),
+        vision=(architecture.vision_bytes or 0) if 0 in layers else 0,
+        engram=sum(
+            rows * tables.row_bytes for layer, rows in zip(tables.layers, tables.rows, strict=True) if layer in layers
+        )
+        if tables
         else 0,
     )
-    return main if draft is None else _with_draft(main, architecture, draft)
 
 
 def expert_bytes(architecture: Architecture) -> int:
@@ -141,38 +147,6 @@ def _division_basis(checkpoint: Checkpoint) -> tuple[Basis, str]:
     if checkpoint.quant != "native":
         return Basis.ASSUMED, "file sizes; what is not routed experts is assumed to be as in the native files"
     return Basis.FILE_SIZES, "file sizes, divided by the shapes in config.json"
-
-
-def rank_bytes(
-    parts: WeightParts,
-    architecture: Architecture,
-    layout: Layout,
-    *,
-    with_draft: bool,
-    width_multiple: int = EXPERT_WIDTH_MULTIPLE,
-) -> int:
-    """Weights on one rank, without Engram tables.
-
-    Experts are divided over all ranks: whole ones with expert parallelism, else slices of their width, padded to
-    `width_multiple`. Under data parallel attention every rank group holds all that is not an expert.
-    """
-    tensor, ranks = layout.tensor_parallel, layout.tensor_parallel * layout.data_parallel
-    experts, sharded, replicated = parts.experts, parts.sharded, parts.replicated
-    if with_draft:
-        experts += parts.draft_experts
-        sharded += parts.draft_sharded
-        replicated += parts.draft_replicated
-    if layout.expert_parallel or ranks == 1:
-        share = -(-experts // ranks)
-    else:
-        share = experts * padded_expert_width(architecture, tensor, width_multiple) // architecture.expert_width
-    return share + -(-sharded // tensor) + replicated
-
-
-def padded_expert_width(architecture: Architecture, tensor_parallel: int, multiple: int = EXPERT_WIDTH_MULTIPLE) -> int:
-    """The expert width that a rank really holds under tensor parallelism without expert parallelism."""
-    width = -(-architecture.expert_width // tensor_parallel)
-    return width if tensor_parallel == 1 else -(-width // multiple) * multiple
 
 
 def _layer_parts(architecture: Architecture, kind: AttentionKind) -> tuple[int, int]:

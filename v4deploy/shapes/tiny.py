@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from v4deploy.domain.chip import Source
 from v4deploy.domain.model import Architecture
+from v4deploy.domain.source import Source
 from v4deploy.shapes.tokenizer import SMALLEST_VOCABULARY
 
 TINY_NAME = "DeepSeek-V4-Tiny-Random"

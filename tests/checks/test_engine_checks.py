@@ -84,6 +84,33 @@ def test_engines_are_not_blamed_for_devices_that_are_broken() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sees", "some", "fires"),
+    [
+        (("CUDA0", "CUDA1"), cuda(2, "sm_89"), False),
+        ((), cuda(2, "sm_89"), True),
+        (("Vulkan0",), cuda(1, "sm_89"), True),
+        (("ROCm0",), rocm(1, "gfx1100"), False),
+        (("Vulkan0",), rocm(1, "gfx1100"), True),
+        ((), (), False),
+        (None, cuda(1, "sm_89"), False),
+    ],
+)
+def test_a_llama_cpp_that_misses_the_gpus_is_told(
+    sees: tuple[str, ...] | None, some: tuple[Device, ...], *, fires: bool
+) -> None:
+    found = machine(*some, engines={EngineId.LLAMA_CPP: "11434"})
+    engines = tuple(replace(engine, sees=sees) for engine in found.engines)
+    assert bool(run("engine.llama-cpp.blind-build", subject(replace(found, engines=engines)))) is fires
+
+
+def test_what_is_known_of_every_version_is_a_note() -> None:
+    found = machine(*cuda(1, "sm_120"), engines={EngineId.VLLM: "0.33.0"})
+    always = replace(DEFECT, version=None, architectures=frozenset({"sm_120"}))
+    findings = run("engine.known-bad", subject(found, known_defects=(always,)))
+    assert [finding.severity for finding in findings] == [Severity.INFO]
+
+
+@pytest.mark.parametrize(
     ("version", "arch", "fires"), [("0.27.0", "sm_90", True), ("0.27.1", "sm_90", False), ("0.27.0", "sm_100", False)]
 )
 def test_versions_known_as_broken_are_told_on_their_devices_only(

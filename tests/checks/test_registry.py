@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,13 @@ from v4deploy.system.recorded import RecordedSystem
 ROOT = Path(__file__).parents[2]
 RECORDINGS = sorted(path.parent for path in (ROOT / "tests" / "recordings").glob("*/expected.yaml"))
 LISTED = dict(PROBE_FINDINGS)
+PAGE_HEAD = """\
+# Checks and findings of `doctor`
+
+All ids that `--only` and `--skip` take, and scripts may rely on. *fast* is looked at in every run, *deep* with `--deep`
+only; *probe* comes with the survey of the machine. Tests write this page from the table of checks, as `v4deploy doctor
+--list` prints it.
+"""
 SWAP = Finding(id="host.swap-none", severity=Severity.INFO, summary="there is no swap")
 DRIVER = Finding(id="gpu.nvidia.driver-too-old", severity=Severity.WARN, summary="old")
 
@@ -47,6 +56,55 @@ def test_the_list_of_probe_findings_is_that_of_the_probes() -> None:
     assert not missing, "add it to checks/probe_findings.py"
     gone = {id_ for id_ in LISTED if not any(re.fullmatch(pattern, id_) for pattern in patterns)}
     assert not gone, "take it out of checks/probe_findings.py"
+
+
+def ids_in_tables() -> Iterator[str]:
+    """Ids that probes put together from rows of tables, which begin with the last part: `("device-lost", ...)`."""
+    for path in (ROOT / "v4deploy" / "probes").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        prefix = re.search(r"""\bid=f"([a-z.]+\.)\{name\}\"""", text)
+        tuples = (node.elts for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Tuple))
+        texts = [[e.value for e in one if isinstance(e, ast.Constant) and isinstance(e.value, str)] for one in tuples]
+        for first, *others in (row for row in texts if row) if prefix else ():
+            # A row also has a sentence; other tuples hold words.
+            if re.fullmatch(r"[a-z0-9]+(?:-[a-z0-9]+)+", first) and any(" " in other for other in others):
+                yield f"{prefix[1] if prefix else ''}{first}"
+
+
+def test_the_list_of_probe_findings_knows_the_rows_of_tables() -> None:
+    found = set(ids_in_tables())
+    assert "gpu.nvidia.device-lost" in found
+    assert not found - LISTED.keys(), "add it to checks/probe_findings.py"
+
+
+def page_of_checks() -> str:
+    """docs/checks.md as it has to be."""
+    lines = [PAGE_HEAD]
+    for group in CheckGroup:
+        lines += [f"## {group}\n", "| id | when | what | other findings |\n|---|---|---|---|"]
+        for line in (line for line in listing() if line.group is group):
+            others = ", ".join(f"`{id_}`" for id_ in line.findings if id_ != line.id)
+            lines.append(f"| `{line.id}` | {line.needs} | {line.title} | {others} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def test_the_page_of_checks_is_current() -> None:
+    page = ROOT / "docs" / "checks.md"
+    if os.environ.get("V4DEPLOY_UPDATE_GOLDEN"):
+        page.write_text(page_of_checks(), encoding="utf-8")
+    assert page.read_text(encoding="utf-8") == page_of_checks(), "write it anew: V4DEPLOY_UPDATE_GOLDEN=1 pytest ..."
+
+
+@pytest.mark.parametrize("page", ["doctor.md", "launch-failures.md"])
+def test_pages_name_no_finding_that_does_not_exist(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    words = {word.split("=")[0] for word in re.findall(r"`([a-z0-9]+(?:[.-][a-z0-9]+)+)`", text)}
+    groups = {str(group) for group in CheckGroup} | {"gpu", "npu"}
+    named = {word for word in words if word.split(".")[0] in groups and "." in word}
+    assert named
+    known = known_ids()
+    assert not {word for word in named if not any(id_ == word or id_.startswith(f"{word}.") for id_ in known)}
 
 
 def test_no_id_stands_twice() -> None:

@@ -53,6 +53,20 @@ def test_the_finding_shows_every_compiler() -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "devices", "fires"),
+    [
+        ("0.1.9.post1", rocm(1, "gfx950"), True),
+        ("0.1.20", rocm(1, "gfx950"), False),
+        (None, rocm(1, "gfx950"), False),
+        ("0.1.9", cuda(1, "sm_90"), False),
+    ],
+)
+def test_an_old_aiter_is_told(version: str | None, devices: tuple[Device, ...], *, fires: bool) -> None:
+    library = Software(name="aiter", version=version, path="/v")
+    assert bool(run("engine.vllm.aiter-too-old", with_vllm(library, devices=devices))) is fires
+
+
+@pytest.mark.parametrize(
     ("torch", "driver", "fires"),
     [
         (TORCH, "570.195.03", True),

@@ -17,6 +17,7 @@ from v4deploy.probes.engines import (
     EngineCapture,
     embedded_build,
     parse_engines,
+    parse_list_devices,
     parse_llama_server_version,
     parse_ollama_version,
 )
@@ -78,6 +79,31 @@ def test_sysctl() -> None:
 )
 def test_llama_server_versions(text: str, build: str | None) -> None:
     assert parse_llama_server_version(text) == build
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (
+            (
+                "ggml_cuda_init: found 2 CUDA devices:\n  Device 0: NVIDIA GeForce RTX 4090, compute capability 8.9\n"
+                "Available devices:\n  CUDA0: NVIDIA GeForce RTX 4090 (24080 MiB, 23670 MiB free)\n"
+                "  CUDA1: NVIDIA GeForce RTX 4090 (24080 MiB, 23670 MiB free)\n"
+            ),
+            ("CUDA0", "CUDA1"),
+        ),
+        ("Available devices:\n  Vulkan0: AMD Radeon (RADV GFX1151) (65536 MiB, 60000 MiB free)\n", ("Vulkan0",)),
+        ("Available devices:\n", ()),
+        ("Available devices:\n  (none)\n", ()),
+        ("Available devices:\n  CUDA0: NVI", ("CUDA0",)),
+        ("error: invalid argument: --list-devices", None),
+        ("Périphériques disponibles :\n  CUDA0: x\n", None),
+        ("", None),
+        ("\x00\xff", None),
+    ],
+)
+def test_devices_that_llama_server_lists(text: str, names: tuple[str, ...] | None) -> None:
+    assert parse_list_devices(text) == names
 
 
 @pytest.mark.parametrize(

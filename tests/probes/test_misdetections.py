@@ -102,4 +102,4 @@ def test_tests_that_show_a_row_exist() -> None:
 def test_the_page_is_current() -> None:
     if os.environ.get("V4DEPLOY_UPDATE_GOLDEN"):
         PAGE.write_text(page(), encoding="utf-8")
-    assert PAGE.read_text(encoding="utf-8") == page()
+    assert PAGE.read_text(encoding="utf-8") == page(), "write it anew: V4DEPLOY_UPDATE_GOLDEN=1 pytest ..."

@@ -14,6 +14,8 @@ from v4deploy.domain.versions import is_older, version_numbers
 # vLLM-Ascend is a plugin of vLLM: the two fit only as a set, with the same major and minor number
 # (vllm-ascend's version matrix, read 2026-11-22).
 _PLACES_OF_A_SET = 2
+# How llama.cpp calls devices of a compute API.
+_LISTED_AS = {ComputeApi.CUDA: ("CUDA",), ComputeApi.ROCM: ("ROCm", "HIP")}
 _SOURCE_BUILD = "0.1.dev"
 """What setuptools-scm writes for vLLM built from a clone without tags; it says nothing about the sources."""
 
@@ -137,16 +139,35 @@ def none_for_devices(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def blind_build(subject: Subject) -> Iterator[Finding]:
+    """A llama.cpp that lists none of the GPUs here: built for the CPU, or for another way to them."""
+    apis = {device.compute_api for device in subject.host.devices if device.usable} & _LISTED_AS.keys()
+    for installed in subject.host.engines:
+        if installed.sees is None:
+            continue
+        for api in sorted(apis):
+            if not any(name.startswith(_LISTED_AS[api]) for name in installed.sees):
+                seen = ", ".join(installed.sees) or "no device"
+                yield Finding(
+                    id="engine.llama-cpp.blind-build",
+                    severity=Severity.WARN,
+                    summary=f"this llama.cpp lists {seen}, and none of the {api.value.upper()} devices here",
+                    evidence=(Evidence(source=f"{installed.path} --list-devices", value=seen),),
+                    why="it was built without them, and would serve from the processor or in a way that no plan counts",
+                    fix=f"install a build of llama.cpp for {api.value.upper()}, or use its image",
+                )
+
+
 def known_bad(subject: Subject) -> Iterator[Finding]:
-    """Installed versions that were reported as broken on the devices here."""
+    """Installed versions that were reported as broken on the devices here; what holds for every version is a note."""
     architectures = {device.arch for device in subject.host.devices}
     for installed in subject.host.engines:
         for defect in subject.known_defects:
-            is_this = defect.engine is installed.engine and installed.version == defect.version
+            is_this = defect.engine is installed.engine and defect.version in {installed.version, None}
             if is_this and architectures & defect.architectures:
                 yield Finding(
                     id=f"engine.{word(installed.engine)}.known-bad",
-                    severity=Severity.WARN,
+                    severity=Severity.WARN if defect.version else Severity.INFO,
                     summary=defect.what,
                     evidence=(
                         Evidence(source=installed.path, value=installed.version),

@@ -53,6 +53,20 @@ def endpoint(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def taken_ports(subject: Subject) -> Iterator[Finding]:
+    """Ports of installed engines that somebody else has: an engine reads its weights before it finds out."""
+    for taken in subject.taken_ports:
+        name = subject.catalogue.engine(taken.engine).name
+        yield Finding(
+            id="network.port-in-use",
+            severity=Severity.INFO,
+            summary=f"{name} cannot listen on its own port {taken.port} of this machine",
+            evidence=(Evidence(source=f"bind 127.0.0.1:{taken.port}", error=taken.why),),
+            why="an engine loads its weights for minutes before it finds its port taken; `serve` looks first",
+            fix="end that server, or choose another port: `--port`",
+        )
+
+
 def loopback_through_proxy(subject: Subject) -> Iterator[Finding]:
     """A proxy, and no exception for the addresses on which engines listen."""
     environ = {name.lower(): value for name, value in subject.environ.items() if value}

@@ -16,6 +16,8 @@ PROBE_FINDINGS: tuple[tuple[str, str], ...] = (
     # --- NVIDIA
     ("gpu.nvidia.confidential-not-ready", "confidential computing, not set ready"),
     ("gpu.nvidia.container-lost-device", "a container that lost its GPUs"),
+    ("gpu.nvidia.cuda-compat-refused", "a CUDA compatibility library that refuses the device"),
+    ("gpu.nvidia.cuda-refuses", "CUDA that does not start"),
     ("gpu.nvidia.cuda-not-ready", "CUDA that is not ready yet"),
     ("gpu.nvidia.device-lost", "a device that fell off the bus"),
     ("gpu.nvidia.device-missing", "a device that the driver's tools leave out"),

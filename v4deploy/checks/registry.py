@@ -51,6 +51,12 @@ CHECKS: tuple[Check, ...] = (
         others=engines.ids("known-bad"),
     ),
     Check(
+        id="engine.llama-cpp.blind-build",
+        title="a llama.cpp that lists none of the GPUs here",
+        run=engines.blind_build,
+        blocked_by=no_device_for_engines,
+    ),
+    Check(
         id="engine.driver-floor",
         title="loaded drivers against the builds of installed engines",
         run=drivers.driver_floors,
@@ -66,6 +72,11 @@ CHECKS: tuple[Check, ...] = (
         id="engine.vllm.other-compiler",
         title="CUDA compilers against the CUDA version of vLLM's torch",
         run=toolchain.other_compiler,
+    ),
+    Check(
+        id="engine.vllm.aiter-too-old",
+        title="AMD's kernel library beside vLLM",
+        run=toolchain.old_aiter,
     ),
     Check(id="engine.mindie.version-set", title="vLLM-Ascend beside a vLLM of its release", run=engines.ascend_set),
     Check(
@@ -133,6 +144,7 @@ CHECKS: tuple[Check, ...] = (
         title="a proxy without an exception for this machine",
         run=network.loopback_through_proxy,
     ),
+    Check(id="network.port-in-use", title="the ports of installed engines", run=network.taken_ports),
     Check(id="network.hub", title="whether a byte of a weight file comes back", run=network.hub, needs=Needs.DEEP),
     Check(
         id="storage.room-for-weights",

@@ -75,11 +75,20 @@ class HubAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownDefect:
-    """A version of an engine that users reported as broken on some architectures."""
+class TakenPort:
+    """An installed engine's own port on loopback, where nothing else can listen. `why` names the holder, if seen."""
 
     engine: EngineId
-    version: str
+    port: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDefect:
+    """A version of an engine that users reported as broken on some architectures; None: every version so far."""
+
+    engine: EngineId
+    version: str | None
     architectures: frozenset[str]
     what: str
     fix: str
@@ -97,6 +106,7 @@ class Subject:
         target: the plan for `--target`; None without that option.
         weights_here: the directory that holds the chosen weights completely; None where they are not here.
         weights_refusal: why that cannot be told; None where it can.
+        taken_ports: none for a recording.
         token_file: None where there is none, or for a recording.
         reading, hub: None unless measured (`--deep`).
         hub_refusal: why the hub's address in the environment cannot be used; None where it can.
@@ -113,6 +123,7 @@ class Subject:
     weights_here: str | None = None
     weights_refusal: str | None = None
     token_file: TokenFile | None = None
+    taken_ports: tuple[TakenPort, ...] = ()
     hub_refusal: str | None = None
     known_defects: tuple[KnownDefect, ...] = ()
     reading: DiskReading | None = None

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from v4deploy.checks.engines import is_comparable
 from v4deploy.checks.subject import Subject
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi
 from v4deploy.domain.surroundings import Software
+from v4deploy.domain.versions import is_older
 
 _COMPILERS = ("CUDA toolkit", "nvidia-cuda-nvcc")
+_AITER_FLOOR = "0.1.20"
+_AITER_SOURCE = "vLLM 0.32.0's ROCm code, read 2026-11-22"
 _FIX = (
     "use vLLM's image; or install the CUDA toolkit of torch's version, and start with `CUDA_HOME` and "
     "`TRITON_PTXAS_PATH` in it"
@@ -55,6 +59,22 @@ def other_compiler(subject: Subject) -> Iterator[Finding]:
             "ends with `CUDA compiler and CUDA toolkit headers are incompatible`",
             fix=_FIX,
         )
+
+
+def old_aiter(subject: Subject) -> Iterator[Finding]:
+    """AMD's kernel library beside vLLM, older than V4's output projection in FP8 needs."""
+    on_rocm = any(device.compute_api is ComputeApi.ROCM for device in subject.host.devices)
+    for one in subject.host.software if on_rocm else ():
+        version = one.version or ""
+        if one.name == "aiter" and is_comparable(version) and is_older(version, _AITER_FLOOR):
+            yield Finding(
+                id="engine.vllm.aiter-too-old",
+                severity=Severity.WARN,
+                summary=f"AITER {version} lies beside vLLM, and V4 in FP8 needs {_AITER_FLOOR}",
+                evidence=(Evidence(source=one.path, value=version), Evidence(source=_AITER_SOURCE)),
+                why="the kernel for V4's output projection is missing in it, and another one is slow or fails",
+                fix="use vLLM's image for ROCm, or install the AITER that this vLLM names",
+            )
 
 
 def torch_build(subject: Subject) -> str:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 
 from v4deploy import __version__
 from v4deploy.checks.selection import Selection
-from v4deploy.checks.subject import KnownDefect, Planned, Subject
+from v4deploy.checks.subject import KnownDefect, Planned, Subject, TakenPort
 from v4deploy.commands import measure
 from v4deploy.commands.workspace import Workspace
+from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.engine import EngineId
-from v4deploy.domain.errors import UsageError, V4DeployError
+from v4deploy.domain.errors import LaunchError, UsageError, V4DeployError
 from v4deploy.domain.hardware import Host, ProbeOutcome, Vendor
 from v4deploy.domain.plan import Plan, Request
 from v4deploy.planning.choose import make_plan
@@ -135,6 +136,7 @@ def make_subject(
         weights_here=weights_here,
         weights_refusal=weights_refusal,
         token_file=measure.token_file(workspace.environ) if is_live else None,
+        taken_ports=tuple(taken_ports(workspace.catalogue, host)) if is_live else (),
         hub_refusal=_hub_refusal(workspace) if is_live else None,
         known_defects=_known_defects(host),
     )
@@ -168,6 +170,23 @@ def _weights(workspace: Workspace, plan: Plan | None) -> tuple[str | None, str |
     return (None if located.findings else str(located.directory)), None
 
 
+def taken_ports(catalogue: Catalogue, host: Host) -> Iterator[TakenPort]:
+    """The ports of installed engines that are not free. Ollama's own service is what belongs on Ollama's."""
+    engines = dict.fromkeys(installed.engine for installed in host.engines)
+    if not engines:
+        return
+    from v4deploy.serve.ports import holder_of, require_free_port
+
+    for engine in engines:
+        port = catalogue.engine(engine).default_port
+        try:
+            require_free_port("127.0.0.1", port)
+        except LaunchError as error:
+            # Ollama runs as a service of another user, whose name may not be seen.
+            if engine is not EngineId.OLLAMA or "ollama" not in (holder_of(port) or "ollama"):
+                yield TakenPort(engine=engine, port=port, why=error.message)
+
+
 def _hub_refusal(workspace: Workspace) -> str | None:
     try:
         access_from(workspace.environ)
@@ -191,5 +210,4 @@ def _known_defects(host: Host) -> tuple[KnownDefect, ...]:
             source=bad.source,
         )
         for bad in KNOWN_BAD
-        if bad.version is not None
     )

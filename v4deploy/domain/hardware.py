@@ -211,11 +211,15 @@ class Disk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledEngine:
-    """An engine found on the machine. `version` None means found, but it did not tell."""
+    """An engine found on the machine. `version` None means found, but it did not tell.
+
+    `sees` are the devices that it lists itself (`CUDA0`, `Vulkan0`); None where it was not asked, or did not answer.
+    """
 
     engine: EngineId
     version: str | None
     path: str
+    sees: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,14 @@ KNOWN_BAD = (
     ),
     KnownBad(
         architectures=frozenset({"sm_120", "sm_121"}),
+        version="0.24.0",
+        with_dspark=False,
+        what="DeepGEMM of vLLM 0.24.0 was reported to know no recipe for these devices",
+        fix="use another version, or start with VLLM_USE_DEEP_GEMM=0",
+        source="vllm-project/vllm#47130",
+    ),
+    KnownBad(
+        architectures=frozenset({"sm_120", "sm_121"}),
         version=None,
         with_dspark=True,
         what="DSpark drafting was reported not to start on these devices where FlashInfer lacks their kernels",

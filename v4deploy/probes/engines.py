@@ -15,10 +15,15 @@ from v4deploy.system.base import CommandRun, System
 
 # A build with CUDA wakes every GPU before it prints its version; cold, that takes seconds.
 VERSION_TIMEOUT_SECONDS = 6.0
+LIST_DEVICES = ("llama-server", "--list-devices")
+# Any of these means a GPU that a build of llama.cpp can see or miss.
+_GPU_NODES = ("/dev/nvidiactl", "/dev/kfd")
 EMBEDDED_PATH = "embedded"
 
 _LLAMA_BUILD = re.compile(r"\bversion:\s+\S+ \(build (\d+)[,)]")
 _LLAMA_OLD_BUILD = re.compile(r"\bversion:\s+(\d+) \([0-9a-f]+\)")
+_LIST_HEAD = re.compile(r"^Available devices:\s*$", re.MULTILINE)
+_LISTED_DEVICE = re.compile(r"^\s+(\w+): ", re.MULTILINE)
 _SHEBANG = re.compile(r"#!\s*(/\S+/python3?(?:\.\d+)?)\b")
 _OLLAMA_VERSION = re.compile(r"\b(?:ollama|client) version is (\d\S*)")
 
@@ -30,6 +35,12 @@ def parse_llama_server_version(text: str) -> str | None:
     """
     match = _LLAMA_BUILD.search(text) or _LLAMA_OLD_BUILD.search(text)
     return match[1] if match and int(match[1]) > 0 else None
+
+
+def parse_list_devices(text: str) -> tuple[str, ...] | None:
+    """Names in `llama-server --list-devices`, such as `CUDA0`; None where it printed no list. Empty: a CPU build."""
+    listed = _LIST_HEAD.search(text)
+    return None if listed is None else tuple(_LISTED_DEVICE.findall(text, listed.end()))
 
 
 def parse_ollama_version(text: str) -> str | None:
@@ -53,12 +64,13 @@ _PROGRAMS: tuple[tuple[str, EngineId, Callable[[str], str | None]], ...] = (
 _PACKAGES: tuple[tuple[str, EngineId], ...] = (("vllm", EngineId.VLLM), ("vllm-ascend", EngineId.MINDIE))
 _EMBEDDED_PACKAGE = "xllamacpp"
 _VLLM_PROGRAM = "vllm"
+_LISTING = " ".join(LIST_DEVICES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCapture:
-    """Paths by program, `--version` runs by path, versions by distribution, and of each vllm the names in its folders
-    of packages.
+    """Paths by program, `--version` runs by path, the list of devices by its command line, versions by distribution,
+    and of each vllm the names in its folders of packages.
 
     `shadowed` holds further copies of a program, which stand later on PATH.
     """
@@ -87,9 +99,12 @@ def collect_engines(system: System) -> EngineCapture:
     shadowed = {program: _shadowed(system, program, path) for program, path in paths.items()}
     # The first copy is asked by its name, as it will be started; the others by their paths.
     asked = [name for program, _, _ in _PROGRAMS if program in paths for name in (program, *shadowed[program])]
-    with ThreadPoolExecutor(max_workers=max(1, len(asked))) as pool:
-        answers = pool.map(lambda name: system.run((name, "--version"), timeout_seconds=VERSION_TIMEOUT_SECONDS), asked)
-        runs = dict(zip(asked, answers, strict=True))
+    questions = {name: (name, "--version") for name in asked}
+    if LIST_DEVICES[0] in paths and any(system.exists(node) for node in _GPU_NODES):
+        questions[_LISTING] = LIST_DEVICES
+    with ThreadPoolExecutor(max_workers=max(1, len(questions))) as pool:
+        answers = pool.map(lambda argv: system.run(argv, timeout_seconds=VERSION_TIMEOUT_SECONDS), questions.values())
+        runs = dict(zip(questions, answers, strict=True))
     names = (*(name for name, _ in _PACKAGES), _EMBEDDED_PACKAGE)
     vllms = (paths[_VLLM_PROGRAM], *shadowed[_VLLM_PROGRAM]) if _VLLM_PROGRAM in paths else ()
     return EngineCapture(
@@ -107,7 +122,9 @@ def parse_engines(capture: EngineCapture) -> tuple[InstalledEngine, ...]:
     for program, engine, parse_version in _PROGRAMS:
         if program in capture.paths:
             version = _printed_version(capture.runs.get(program), parse_version)
-            engines.append(InstalledEngine(engine=engine, version=version, path=capture.paths[program]))
+            listing = capture.runs.get(_LISTING) if program == LIST_DEVICES[0] else None
+            sees = parse_list_devices(f"{listing.stdout}\n{listing.stderr}") if listing else None
+            engines.append(InstalledEngine(engine=engine, version=version, path=capture.paths[program], sees=sees))
     engines += [found for name, engine in _PACKAGES if (found := _python_engine(name, engine, capture)) is not None]
     if _EMBEDDED_PACKAGE in capture.packages:
         version = embedded_build(capture.packages[_EMBEDDED_PACKAGE])

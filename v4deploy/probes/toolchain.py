@@ -21,7 +21,11 @@ _USUAL_ROOT = "/usr/local/cuda"
 # In the order in which torch looks for a toolkit.
 _ROOT_VARIABLES = ("CUDA_HOME", "CUDA_PATH")
 _NVCC_VERSION = re.compile(r"\bV(\d+\.\d+(?:\.\d+)*)")
-_NVCC_WHEEL = re.compile(r"nvidia_cuda_nvcc(?:_cu\d+)?-([^-]+)\.dist-info")
+# What of the packages beside vLLM bears on V4's kernels; wheels for one CUDA version carry it in their name.
+_WHEELS = {
+    "nvidia-cuda-nvcc": re.compile(r"nvidia_cuda_nvcc(?:_cu\d+)?-([^-]+)\.dist-info"),
+    "aiter": re.compile(r"(?:amd_)?aiter-([^-]+)\.dist-info"),
+}
 _TORCH_VALUE = r"^{name}(?::[^=\n]+)? = '([^'\n]+)'$"
 
 
@@ -68,10 +72,11 @@ def _beside_vllm(capture: ToolchainCapture) -> Iterator[Software]:
         read = capture.files.get(f"{folder}/torch/version.py")
         if read is not None:
             yield _torch(folder, read.text or "")
-        for name in names:
-            wheel = _NVCC_WHEEL.fullmatch(name)
-            if wheel:
-                yield Software(name="nvidia-cuda-nvcc", version=wheel[1], path=folder)
+        for entry in names:
+            for name, pattern in _WHEELS.items():
+                wheel = pattern.fullmatch(entry)
+                if wheel:
+                    yield Software(name=name, version=wheel[1], path=folder)
 
 
 def _torch(folder: str, text: str) -> Software:

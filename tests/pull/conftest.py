@@ -29,6 +29,9 @@ class Listener:
         assert done_bytes <= size_bytes
         self.last[path] = done_bytes
 
+    def checking(self, _path: str, done_bytes: int, size_bytes: int) -> None:
+        assert done_bytes <= size_bytes
+
     def waiting(self, path: str, reason: str, wait_seconds: float) -> None:
         self.waits.append((path, reason, wait_seconds))
 
@@ -44,7 +47,7 @@ class Desk:
     listener: Listener = dataclasses.field(default_factory=Listener)
 
     def control(self, **changes: object) -> Control:
-        usual = Control(policy=RetryPolicy(dice=lambda: 1.0), pause=self.pauses.append, journal_every_bytes=64 * 1024)
+        usual = Control(policy=RetryPolicy(dice=lambda: 1.0), pause=self.pauses.append, block_bytes=64 * 1024)
         return dataclasses.replace(usual, **changes)  # type: ignore[arg-type]
 
     def request(self, chosen: Checkpoint | None = None, *, max_workers: int = 2) -> PullRequest:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.support.faulty_hub import FaultyHub
 from tests.support.pull_builders import QUANT, REPO, gguf_repository
-from v4deploy.pull.part import PART_SUFFIX
+from v4deploy.pull.part import JOURNAL_SUFFIX, PART_SUFFIX
 from v4deploy.pull.verify import ProblemKind, verify_directory
 
 _CHILD = """
@@ -25,7 +25,7 @@ from v4deploy.pull.request import PullRequest
 from tests.support.pull_builders import checkpoint
 result = pull_checkpoint(
     PullRequest(checkpoint=checkpoint(), weights_root=Path(sys.argv[2]), max_workers=2),
-    access=HubAccess(endpoint=sys.argv[1]), fetched_at="2026-11-22", control=Control(journal_every_bytes=65536),
+    access=HubAccess(endpoint=sys.argv[1]), fetched_at="2026-11-22", control=Control(block_bytes=65536),
 )
 print(result.fetched_bytes)
 """
@@ -80,4 +80,4 @@ def _assert_finished_files_are_right(directory: Path, wanted: dict[str, bytes]) 
     if (directory / "v4deploy-manifest.json").exists():
         kinds = {problem.kind for problem in verify_directory(directory, max_workers=2).problems}
         assert kinds <= {ProblemKind.MISSING}
-    assert all(path.name.endswith((".gguf", PART_SUFFIX, ".json", ".new")) for path in directory.rglob("V4-*"))
+    assert all(path.name.endswith((".gguf", PART_SUFFIX, JOURNAL_SUFFIX, ".new")) for path in directory.rglob("V4-*"))

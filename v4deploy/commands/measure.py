@@ -97,7 +97,7 @@ def ask_hub(
     transport = Transport(HubAccess(endpoint=access.endpoint), stall_seconds=_HUB_SECONDS)
     begun = clock()
     try:
-        with transport.get(url, first_byte=0, last_byte=0) as answer:
+        with contextlib.closing(transport), transport.get(url, first_byte=0, last_byte=0) as answer:
             return HubAnswer(
                 host=access.host,
                 what=what,

@@ -148,6 +148,9 @@ class _Totals:
             total = max(self._expected_bytes, sum(pair[1] for pair in self._files.values()))
             self._report(Transfer(path=path, done_bytes=done, total_bytes=total))
 
+    def checking(self, path: str, done_bytes: int, size_bytes: int) -> None:
+        pass
+
     def waiting(self, path: str, reason: str, wait_seconds: float) -> None:
         with self._lock:
             message = f"{path}: {reason}; trying again in {wait_seconds:.0f} s"

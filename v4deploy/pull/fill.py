@@ -18,11 +18,13 @@ from v4deploy.pull.access import HubAccess, file_url
 from v4deploy.pull.adopt.adopt import Adopted, Adopter
 from v4deploy.pull.adopt.parts import adopt_parts
 from v4deploy.pull.adopt.places import Finds, Places
-from v4deploy.pull.download import Control, Fetched, Job, OneFileError, Progress, disk_error, fetch_file
+from v4deploy.pull.download import Control, Job, OneFileError, Progress, Source, disk_error
+from v4deploy.pull.filetransfer import Outcome
 from v4deploy.pull.hashing import StoppedError
 from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan, Manifest
 from v4deploy.pull.part import settled
 from v4deploy.pull.request import SPARE_BYTES
+from v4deploy.pull.transfer import transfer_files
 from v4deploy.pull.transport import Transport
 from v4deploy.pull.workers import run_all
 
@@ -33,7 +35,7 @@ class Order:
 
     Attributes:
         checkpoint, roles: under which the manifest remembers them.
-        max_workers: files at once.
+        max_workers: connections at once, over all files.
         places: where files are looked for before they are fetched.
         distrusted: paths whose present content is known to be wrong, whatever its size.
     """
@@ -45,7 +47,7 @@ class Order:
     checkpoint: str
     roles: tuple[FileRole, ...]
     files: tuple[FilePlan, ...]
-    max_workers: int = 4
+    max_workers: int = 8
     places: Places = field(default_factory=Places)
     distrusted: frozenset[str] = frozenset()
 
@@ -81,6 +83,8 @@ def fill_directory(order: Order, *, access: HubAccess, fetched_at: str, progress
             files = fill.run(fetched_at)
     except OSError as error:
         raise disk_error(error, order.directory / MANIFEST_NAME) from error
+    finally:
+        fill.close()
     return Filled(
         files=files, fetched_bytes=fill.fetched_bytes, adopted=tuple(fill.adopted), findings=tuple(fill.findings)
     )
@@ -98,7 +102,7 @@ class _Fill:
         self._access = access
         self._control = control
         self._progress = progress
-        self._transport = Transport(access)
+        self._transports = (Transport(access),)
         self._manifest = self._empty_manifest()
         self._errors: list[DownloadError] = []
 
@@ -116,11 +120,22 @@ class _Fill:
         store.write_manifest(self._directory, self._manifest)
         for file in complete:
             self._progress.advanced(file.path, file.size_bytes, file.size_bytes)
-        run_all(self._fetch, incomplete, on_result=self._note, max_workers=self._order.max_workers, on_stop=self._stop)
+        transfer_files(
+            [self._job(file) for file in incomplete],
+            control=self._control,
+            progress=self._progress,
+            connections=self._order.max_workers,
+            on_outcome=self._note,
+        )
         complete, incomplete = self._sorted_out()
         if self._errors or incomplete:
             raise self._failure(complete)
         return complete
+
+    def close(self) -> None:
+        """Close the connections to the hub."""
+        for transport in self._transports:
+            transport.close()
 
     def _empty_manifest(self) -> Manifest:
         return Manifest(
@@ -193,38 +208,40 @@ class _Fill:
             hint="free space there, or set V4DEPLOY_WEIGHTS_DIR to a larger disk; nothing was fetched",
         )
 
-    def _fetch(self, file: FilePlan) -> Fetched:
-        job = Job(
+    def _job(self, file: FilePlan) -> Job:
+        manifest = self._manifest
+        return Job(
             file=file,
-            repo=self._manifest.repo,
-            host=self._access.host,
-            url=file_url(self._access, self._manifest.repo, self._manifest.revision, file.path),
+            repo=manifest.repo,
+            sources=tuple(
+                Source(
+                    transport=transport,
+                    url=file_url(transport.access, manifest.repo, manifest.revision, file.path),
+                )
+                for transport in self._transports
+            ),
             destination=self._directory / file.path,
         )
-        return fetch_file(
-            job,
-            transport=self._transport,
-            control=self._control,
-            progress=self._progress,
-        )
 
-    def _note(self, _file: FilePlan, future: Future[Fetched]) -> None:
+    def _note(self, _job: Job, outcome: Outcome) -> None:
         """Write down a finished file at once; go on after trouble with one file, end after trouble with all."""
-        try:
-            fetched = future.result()
-        except StoppedError:
-            return
-        except DownloadError as error:
-            self._errors.append(error)
-            if not isinstance(error, OneFileError):
-                self._stop()
-            return
-        self.fetched_bytes += fetched.fetched_bytes
-        self._finished(fetched.file)
+        match outcome:
+            case StoppedError():
+                return
+            case DownloadError():
+                self._errors.append(outcome)
+                if not isinstance(outcome, OneFileError):
+                    self._stop()
+            case BaseException():
+                raise outcome
+            case _:
+                self.fetched_bytes += outcome.fetched_bytes
+                self._finished(outcome.file)
 
     def _stop(self) -> None:
         self._control.stop.set()
-        self._transport.abort()
+        for transport in self._transports:
+            transport.abort()
 
     def _failure(self, complete: Sequence[FilePlan]) -> DownloadError:
         errors = self._errors or [DownloadError("the pull was stopped", hint=failures.GO_ON)]

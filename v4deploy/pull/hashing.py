@@ -21,6 +21,8 @@ class Digest(Protocol):
 
     def hexdigest(self) -> str: ...
 
+    def copy(self) -> Digest: ...
+
 
 class StoppedError(Exception):
     """The user or another worker asked to stop. Never leaves this package."""

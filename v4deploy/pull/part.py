@@ -1,27 +1,29 @@
-"""A file that is being downloaded: `<name>.part`, and a journal of how much of it is safely on disk."""
+"""A file that is being downloaded: `<name>.part`, filled at several places at once, and its journal."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
-import threading
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from v4deploy.pull.hashing import hash_file, new_digest
+from v4deploy.pull import journal
+from v4deploy.pull.blocks import Blocks
+from v4deploy.pull.journal import Beginning, Journal
 from v4deploy.pull.manifest import FilePlan
 
 PART_SUFFIX = ".part"
-JOURNAL_SUFFIX = ".part.json"
+JOURNAL_SUFFIX = ".part.journal"
 # A file that is taken over from elsewhere on the machine and not yet known to be right.
 ADOPTING_SUFFIX = ".adopting"
 _NEW_SUFFIX = ".new"
 # What an interrupted pull may leave beside its destination.
 LEFTOVER_SUFFIXES = (PART_SUFFIX, JOURNAL_SUFFIX, JOURNAL_SUFFIX + _NEW_SUFFIX, ADOPTING_SUFFIX)
-# Seldom enough that flushing does not slow the disk down, often enough that a power cut costs little.
-JOURNAL_EVERY_BYTES = 64 * 1024 * 1024
+# What `kill -9` costs a connection at most.
+BLOCK_BYTES = 8 * 1024 * 1024
+_READ_BYTES = 1024 * 1024
 
 
 def part_path(destination: Path) -> Path:
@@ -33,95 +35,135 @@ def journal_path(destination: Path) -> Path:
 
 
 def resumable_bytes(destination: Path, file: FilePlan) -> int:
-    """How much of an interrupted download can be kept: what the journal vouches for and the part file still has.
+    """How much of an interrupted download the journal vouches for and the part file still has.
 
-    The part file alone is not trusted: after a power cut its tail may be zeros.
+    It is read and hashed again before it counts; until then this is a promise, good for reckoning space and progress.
     """
+    found = _read_journal(destination, file)
+    return sum(beginning.filled_bytes for beginning in found.blocks.values()) if found else 0
+
+
+def _read_journal(destination: Path, file: FilePlan) -> Journal | None:
     try:
-        journal: Any = json.loads(journal_path(destination).read_text(encoding="utf-8"))
         on_disk_bytes = part_path(destination).stat().st_size
-    except (OSError, ValueError):
-        return 0
-    if not isinstance(journal, dict) or journal.get("hash") != file.expected_hash:
-        return 0
-    verified_bytes = journal.get("verified_bytes")
-    if not isinstance(verified_bytes, int) or not 0 <= verified_bytes <= min(on_disk_bytes, file.size_bytes):
-        return 0
-    return verified_bytes
+        content = journal_path(destination).read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    return journal.parse(content, file, on_disk_bytes)
 
 
 class Part:
-    """The growing file. Bytes are hashed as they are written; a resumed beginning is read once to hash it again.
+    """The growing file. Each block is written by one thread at a time; any thread may read what has arrived.
 
     Attributes:
-        offset: bytes written and hashed.
-        fetched_bytes: bytes that came over the network during this run, thrown away ones included.
+        blocks: what has arrived; guarded by the owner's lock.
+        kept: the checksums of whole blocks from an earlier run, which nobody in this run has seen.
     """
 
-    def __init__(
-        self,
-        destination: Path,
-        file: FilePlan,
-        *,
-        stop: threading.Event,
-        journal_every_bytes: int = JOURNAL_EVERY_BYTES,
-    ) -> None:
-        """Open the part file, at the point up to which the journal vouches for it.
+    def __init__(self, destination: Path, file: FilePlan, *, block_bytes: int = BLOCK_BYTES) -> None:
+        """Open the part file with what the journal vouches for.
 
         Raises:
             OSError: the directory is not writable, or the part not readable.
-            StoppedError: `stop` was set while the beginning was hashed.
         """
         self._destination = destination
         self._file = file
-        self._journal_every_bytes = journal_every_bytes
-        self.fetched_bytes = 0
-        self.offset = resumable_bytes(destination, file)
+        found = _read_journal(destination, file) or Journal(block_bytes=block_bytes, blocks={})
         path = part_path(destination)
-        self._digest = hash_file(path, file, limit_bytes=self.offset, stop=stop) if self.offset else new_digest(file)
         self._stream = path.open("r+b" if path.exists() else "x+b", buffering=0)
-        self._stream.truncate(self.offset)
-        self._stream.seek(self.offset)
-        self._journalled = self.offset
+        try:
+            blocks = self._checked(found)
+            self.blocks = Blocks(file.size_bytes, found.block_bytes, _filled(blocks))
+            # What nobody vouches for is not even left lying there.
+            self._stream.truncate(max((self.blocks.arrived_end(index) for index in blocks), default=0))
+            self._checksums = {index: beginning.crc32 for index, beginning in blocks.items()}
+            self.kept = {index: block.crc32 for index, block in blocks.items() if self._is_whole(index)}
+            self._write_journal(Journal(block_bytes=found.block_bytes, blocks=blocks))
+        except BaseException:
+            self._stream.close()
+            raise
 
-    def append(self, data: bytes) -> None:
-        """Write and hash the next bytes.
+    def _checked(self, found: Journal) -> dict[int, Beginning]:
+        """Blocks with a beginning go on from it, so it is read at once; whole ones, when the hash gets there."""
+        probe = Blocks(self._file.size_bytes, found.block_bytes, _filled(found.blocks))
+        good = dict(found.blocks)
+        for index in probe.partly_filled():
+            if self._checksum(probe.start(index), good[index].filled_bytes) != good[index].crc32:
+                del good[index]
+        return good
+
+    def _checksum(self, offset: int, count: int) -> int:
+        checksum = 0
+        buffer = memoryview(bytearray(min(_READ_BYTES, count)))
+        while count:
+            read = self.read_into(offset, buffer[:count])
+            if not read:
+                return -1
+            checksum = zlib.crc32(buffer[:read], checksum)
+            offset, count = offset + read, count - read
+        return checksum
+
+    def _is_whole(self, index: int) -> bool:
+        return self.blocks.arrived_end(index) == self.blocks.end(index)
+
+    def _write_journal(self, content: Journal) -> None:
+        path = journal_path(self._destination)
+        write_atomically(path, journal.text(self._file, content), flush=False)
+        self._journal = path.open("ab", buffering=0)
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Read bytes from `offset`; how many there were, 0 at the end of the file.
 
         Raises:
-            OSError: the disk is full or broken; what was journalled stays usable.
+            OSError: the disk does not give them back.
         """
-        view = memoryview(data)
-        while view:
-            view = view[self._stream.write(view) :]
-        self._digest.update(data)
-        self.offset += len(data)
-        self.fetched_bytes += len(data)
-        if self.offset - self._journalled >= self._journal_every_bytes:
-            self.journal()
+        return os.preadv(self._stream.fileno(), [buffer], offset)
 
-    def journal(self) -> None:
-        """Bring the bytes to the disk, then say so; in this order, or the journal would vouch for lost bytes."""
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write bytes of one block; the owner says afterwards that they have arrived.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
+        index = self.blocks.index(offset)
+        checksum = 0 if offset == self.blocks.start(index) else self._checksums[index]
+        written = 0
+        while written < len(data):
+            written += os.pwrite(self._stream.fileno(), data[written:], offset + written)
+        self._checksums[index] = zlib.crc32(data, checksum)
+        if offset + len(data) == self.blocks.end(index):
+            self._note(index, self.blocks.end(index) - self.blocks.start(index))
+
+    def _note(self, index: int, filled_bytes: int) -> None:
+        text = journal.line(index, Beginning(filled_bytes=filled_bytes, crc32=self._checksums[index]))
+        self._journal.write(text.encode("ascii"))
+
+    def flush(self) -> None:
+        """Bring what was written to the disk, so that less is to do at the end and a power cut costs little.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
         os.fsync(self._stream.fileno())
-        text = json.dumps({"hash": self._file.expected_hash, "verified_bytes": self.offset})
-        write_atomically(journal_path(self._destination), text)
-        self._journalled = self.offset
 
     def restart(self) -> None:
         """Throw all bytes away."""
-        journal_path(self._destination).unlink(missing_ok=True)
+        self._journal.close()
         self._stream.truncate(0)
-        self._stream.seek(0)
-        self._digest = new_digest(self._file)
-        self.offset = self._journalled = 0
-
-    def content_hash(self) -> str:
-        """The hash of what was written so far."""
-        return self._digest.hexdigest()
+        self.blocks = Blocks(self._file.size_bytes, self.blocks.block_bytes, {})
+        self._checksums.clear()
+        self.kept = {}
+        self._write_journal(Journal(block_bytes=self.blocks.block_bytes, blocks={}))
 
     def finish(self) -> FilePlan:
-        """Give the file its name; the entry with its modification time."""
+        """Give the file its name; the entry with its modification time.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
         os.fsync(self._stream.fileno())
         self._stream.close()
+        self._journal.close()
         part_path(self._destination).replace(self._destination)
         sync_directory(self._destination.parent)
         return settled(self._file, self._destination)
@@ -130,11 +172,16 @@ class Part:
         """Leave a part that a later run can go on from. Harmless after `finish`."""
         if self._stream.closed:
             return
-        # On a full disk even the journal may not fit; the last one that did stays true.
+        # On a full disk even the journal may not fit; the lines that did stay true.
         with contextlib.suppress(OSError):
-            if self.offset > self._journalled:
-                self.journal()
+            for index in self.blocks.partly_filled():
+                self._note(index, self.blocks.arrived_end(index) - self.blocks.start(index))
+        self._journal.close()
         self._stream.close()
+
+
+def _filled(blocks: Mapping[int, Beginning]) -> dict[int, int]:
+    return {index: beginning.filled_bytes for index, beginning in blocks.items()}
 
 
 def move_part(old: Path, new: Path) -> None:
@@ -158,8 +205,10 @@ def settled(file: FilePlan, destination: Path) -> FilePlan:
     return dataclasses.replace(file, modified_nanoseconds=destination.stat().st_mtime_ns)
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, flush: bool = True) -> None:
     """Replace a small file so that a reader or a crash sees the old or the new one, never half of either.
+
+    Without `flush` a power cut may leave an empty one.
 
     Raises:
         OSError: it cannot be written.
@@ -168,7 +217,8 @@ def write_atomically(path: Path, text: str) -> None:
     with new.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
-        os.fsync(stream.fileno())
+        if flush:
+            os.fsync(stream.fileno())
     new.replace(path)
 
 

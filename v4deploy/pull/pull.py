@@ -46,6 +46,9 @@ class _Silent:
     def advanced(self, path: str, done_bytes: int, size_bytes: int) -> None:
         pass
 
+    def checking(self, path: str, done_bytes: int, size_bytes: int) -> None:
+        pass
+
     def waiting(self, path: str, reason: str, wait_seconds: float) -> None:
         pass
 

@@ -23,7 +23,7 @@ class PullRequest:
 
     Attributes:
         revision: branch, tag or commit; None means the catalogue's commit, or the default branch where it has none.
-        max_workers: files at once.
+        max_workers: connections at once, over all files.
         places: where files are looked for before they are fetched.
     """
 
@@ -31,7 +31,7 @@ class PullRequest:
     weights_root: Path
     revision: str | None = None
     roles: tuple[FileRole, ...] = DEFAULT_ROLES
-    max_workers: int = 4
+    max_workers: int = 8
     places: Places = field(default_factory=Places)
 
     @property

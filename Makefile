@@ -26,6 +26,10 @@ wheel-smoke: $(VENV)/.installed
 fit-speed: $(VENV)/.installed
 	$(BIN)/python -m tools.fit_speed --write
 
+# How fast `pull` is, beside `hf download` and curl; prints the ratios of one run. Not part of the tests.
+bench-pull: $(VENV)/.installed
+	$(BIN)/python benchmarks/pull.py
+
 clean:
 	rm -rf $(VENV) dist build
 

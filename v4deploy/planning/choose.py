@@ -134,7 +134,7 @@ def weigh_all(request: Request, host: Host, catalogue: Catalogue, wanted: Wanted
 def ranking_for(request: Request, catalogue: Catalogue, wanted: Wanted) -> Ranking:
     """How what fits is compared."""
     precedence = {profile.id: profile.precedence for profile in catalogue.engines}
-    return Ranking(model=wanted.model, precedence=precedence, prefer=request.prefer)
+    return Ranking(model=wanted.model, draft=wanted.release.draft, precedence=precedence, prefer=request.prefer)
 
 
 def case_for(engine: EngineId, host: Host, catalogue: Catalogue, wanted: Wanted) -> Case:

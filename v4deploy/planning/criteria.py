@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from v4deploy.domain.engine import EngineId
-from v4deploy.domain.model import Checkpoint, Model
+from v4deploy.domain.model import Checkpoint, Draft, Model
 from v4deploy.domain.plan import Prefer, Verdict
 from v4deploy.planning import margins
+from v4deploy.planning.active_bytes import reads_of
 from v4deploy.planning.notes import EXPECTED_ONLY_ID
 from v4deploy.planning.weights import native_parts
 
@@ -26,6 +27,7 @@ class Ranking:
     """What a comparison rests on beside the verdicts. `precedence` is EngineProfile's, by engine."""
 
     model: Model
+    draft: Draft | None
     precedence: Mapping[EngineId, int]
     prefer: Prefer | None = None
 
@@ -72,6 +74,12 @@ def keeps_native_experts(checkpoint: Checkpoint, model: Model) -> bool:
 def is_original(checkpoint: Checkpoint) -> bool:
     """Whether these are the files that the model's makers released."""
     return checkpoint.official and checkpoint.quant == "native"
+
+
+def _token_bytes(verdict: Verdict, ranking: Ranking) -> int | None:
+    """Bytes of weights that one token reads; None where the checkpoint's size is not known."""
+    reads = reads_of(verdict.candidate.checkpoint, ranking.model.architecture, ranking.draft)
+    return None if reads is None else reads.token
 
 
 def _has_enough_bits(checkpoint: Checkpoint, model: Model) -> bool:
@@ -135,9 +143,9 @@ LARGE = Criterion(
     lacks="its weights are smaller, so further from the original",
     worth=lambda verdict, _: -(verdict.candidate.checkpoint.size_bytes or 0),
 )
-SMALL = Criterion(
-    lacks="its weights are larger, so more bytes are read for each token",
-    worth=lambda verdict, _: verdict.candidate.checkpoint.size_bytes or 0,
+READS_LITTLE = Criterion(
+    lacks="more bytes are read for each token",
+    worth=lambda verdict, ranking: _token_bytes(verdict, ranking) or 1 << 62,
 )
 MEASURED_QUALITY = Criterion(
     lacks="no measured quality",
@@ -163,7 +171,7 @@ would make a plan many times slower."""
 
 PREFERRED = {
     Prefer.QUALITY: (USEFUL_CONTEXT, ORIGINAL, NATIVE_EXPERTS, BITS, LARGE),
-    Prefer.SPEED: (ON_DEVICES, USEFUL_CONTEXT, TWO_BITS, WHOLLY_ON_DEVICES, ENGINE, NEAR_NATIVE, SMALL),
+    Prefer.SPEED: (ON_DEVICES, USEFUL_CONTEXT, TWO_BITS, WHOLLY_ON_DEVICES, ENGINE, NEAR_NATIVE, READS_LITTLE),
     Prefer.CONTEXT: (ON_DEVICES, TWO_BITS, LONG_CONTEXT),
     Prefer.CONCURRENCY: (
         ON_DEVICES,

@@ -247,7 +247,7 @@ def model_text(file: MeasurementFile, classes: Sequence[Validated]) -> str:
         f"as_of: {newest}",
         "classes:",
     ]
-    lines += [_class_line(one) for one in classes if one.entry.serves]
+    lines += [_class_line(one, file.depths.get(one.entry.family)) for one in classes if one.entry.serves]
     lines.append("accept_lengths:")
     lines += [
         f"  - {{kind: {entry.kind}, draft_tokens: {entry.draft_tokens}, low: {entry.low}, high: {entry.high},"
@@ -272,19 +272,21 @@ def _seen_line(run: RunEntry) -> str:
     )
 
 
-def _class_line(one: Validated) -> str:
+def _class_line(one: Validated, depth: str | None) -> str:
     chips = ", ".join(dict.fromkeys(point.run.chip for point in one.fitted if point.run.chip))
+    engines = ", ".join(dict.fromkeys(point.run.engine.split()[0].lower() for point in one.fitted))
     sources = ", ".join(dict.fromkeys(point.run.source for point in one.fitted))
     prefill = ("null", "null") if one.prefill is None else tuple(f"{flops / 1e12:.1f}" for flops in one.prefill)
     batches = ", ".join(f"[{sequences}, {slower:.2f}]" for sequences, slower in one.batches)
     return (
         f"  - {{id: {one.entry.id}, engines: [{', '.join(one.entry.serves)}], archs: [{', '.join(one.entry.archs)}],"
-        f" measured_chips: [{chips}], efficiency: {one.efficiency:.2f},"
+        f" measured_chips: [{chips}], measured_engines: [{engines}], efficiency: {one.efficiency:.2f},"
         f" layer_microseconds: {one.layer_seconds * 1e6:.1f}, runs: {len(one.fitted)},"
         f" worst_error: {_worst(one.same_errors)},"
         f" worst_error_elsewhere: {_worst(one.other_errors)}, spread: {one.spread:.2f},"
         f" spread_elsewhere: {one.other_spread:.2f}, batches: [{batches}],"
-        f" prefill_tflops_low: {prefill[0]}, prefill_tflops_high: {prefill[1]}, source: {_quoted(sources)}}}"
+        f" prefill_tflops_low: {prefill[0]}, prefill_tflops_high: {prefill[1]},"
+        f" depth: {'null' if depth is None else _quoted(depth)}, source: {_quoted(sources)}}}"
     )
 
 

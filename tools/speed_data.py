@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from v4deploy.catalogue.load import load_catalogue
+from v4deploy.catalogue.wire_speed import AcceptEntry, HostReadEntry
 from v4deploy.catalogue.yaml_source import parse_profile, read_yaml
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.model import CheckpointFormat
@@ -29,22 +30,6 @@ class ClassEntry:
     serves: tuple[str, ...]
     archs: tuple[str, ...]
     note: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptEntry:
-    kind: str
-    draft_tokens: int
-    low: float
-    high: float
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostReadEntry:
-    low: float
-    high: float
-    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +81,7 @@ class MeasurementFile:
     classes: tuple[ClassEntry, ...]
     repeat_percent: int
     inferred_percent: int
+    depths: dict[str, str]
     accept_lengths: tuple[AcceptEntry, ...]
     host_read: HostReadEntry
     runs: tuple[RunEntry, ...]

@@ -157,7 +157,7 @@ def test_explained_plans_list_every_reason(v4deploy: V4Deploy) -> None:
 def test_a_plan_says_how_fast_it_would_be_and_why(v4deploy: V4Deploy) -> None:
     ran = v4deploy("plan", "--hardware", "8x h200 + 2TB", "--concurrency", "4")
     assert "tokens/s" in ran.stdout
-    assert "published runs on h200, h100" in ran.stdout
+    assert "3 published runs of sglang on h200, h100" in ran.stdout
     assert "each of 4" in ran.stdout
 
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.planning.support import catalogue, machine
 from v4deploy.commands.plan import plan
 from v4deploy.commands.workspace import Workspace
@@ -52,8 +54,18 @@ def test_another_machine_has_not_this_ones_disk(tmp_path: Path) -> None:
     assert plan_with(json.dumps(RATES), tmp_path, hardware="gb10").speed.load_seconds.low is None
 
 
-def test_a_file_that_cannot_be_read_is_told_and_stops_nothing(tmp_path: Path) -> None:
-    found = plan_with('{"schema": "v4deploy.measurements/1", "disc_read": 1}', tmp_path)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"schema": "v4deploy.measurements/1", "disc_read": 1}', "disc_read"),
+        (json.dumps(RATES).replace("2000000000.0", "0.0"), "above zero"),
+        (json.dumps(RATES).replace("2000000000.0", "NaN"), "above zero"),
+        (json.dumps(RATES).replace("measurements/1", "measurements/2"), "measurements/2"),
+        ("", "not JSON"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_and_stops_nothing(tmp_path: Path, text: str, words: str) -> None:
+    found = plan_with(text, tmp_path)
     told = next(finding for finding in found.findings if finding.id == "plan.measurements-unreadable")
-    assert "disc_read" in str(told.evidence)
+    assert words in str(told.evidence)
     assert found.speed.load_seconds.low is None

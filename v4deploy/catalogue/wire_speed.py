@@ -20,6 +20,7 @@ class ClassEntry:
     engines: tuple[EngineId, ...]
     archs: tuple[str, ...]
     measured_chips: tuple[str, ...]
+    measured_engines: tuple[str, ...]
     efficiency: float
     layer_microseconds: float
     runs: int
@@ -30,6 +31,7 @@ class ClassEntry:
     batches: tuple[tuple[int, float], ...]
     prefill_tflops_low: float | None
     prefill_tflops_high: float | None
+    depth: str | None
     source: str
 
 
@@ -105,6 +107,7 @@ def _class(entry: ClassEntry) -> SpeedClass:
         engines=entry.engines,
         archs=entry.archs,
         measured_chips=entry.measured_chips,
+        measured_engines=entry.measured_engines,
         efficiency=entry.efficiency,
         layer_seconds=entry.layer_microseconds * _MICRO,
         runs=entry.runs,
@@ -115,6 +118,7 @@ def _class(entry: ClassEntry) -> SpeedClass:
         batches=entry.batches,
         prefill_flops_low=None if low is None else low * _TERA,
         prefill_flops_high=None if high is None else high * _TERA,
+        depth=entry.depth,
         source=entry.source,
     )
 

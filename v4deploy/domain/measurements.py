@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from v4deploy.domain.engine import EngineId
@@ -35,6 +36,15 @@ class MeasuredRun:
     load_seconds: float | None = None
     measured_at: str
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot have been measured.
+
+        Raises:
+            ValueError: a figure is not above zero.
+        """
+        for value in (self.tokens_per_second, self.prefill_tokens_per_second, self.load_seconds):
+            _check_positive(value)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredRate:
@@ -43,6 +53,14 @@ class MeasuredRate:
     bytes_per_second: float
     what: str
     measured_at: str
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot have been measured.
+
+        Raises:
+            ValueError: the rate is not above zero.
+        """
+        _check_positive(self.bytes_per_second)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +77,8 @@ class Measurements:
     host_read: MeasuredRate | None = None
     disk_read: MeasuredRate | None = None
     download: MeasuredRate | None = None
+
+
+def _check_positive(value: float | None) -> None:
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{value} was not measured: it is no number above zero")

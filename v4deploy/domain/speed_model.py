@@ -16,7 +16,8 @@ class SpeedClass:
 
     Attributes:
         engines: that the class speaks for.
-        archs: architectures of the devices; `measured_chips` are those that the runs were on.
+        archs: architectures of the devices; `measured_chips` are those that the runs were on, `measured_engines` what
+            ran there: SGLang's passes took as long as vLLM's where both ran on one machine.
         runs: published runs that the fit used.
         worst_error: the largest relative error of a run predicted from others on the same chip; None where none has
             others. `worst_error_elsewhere`: predicted from other chips of the class.
@@ -27,12 +28,14 @@ class SpeedClass:
             where no run of several sequences was published.
         prefill_flops_low, prefill_flops_high: arithmetic of one device while it reads prompts, per second; None where
             no run reports it.
+        depth: what long texts cost with these engines, in words with its source; None where nothing was published.
     """
 
     id: str
     engines: tuple[EngineId, ...]
     archs: tuple[str, ...]
     measured_chips: tuple[str, ...]
+    measured_engines: tuple[str, ...]
     efficiency: float
     layer_seconds: float
     runs: int
@@ -43,6 +46,7 @@ class SpeedClass:
     batches: tuple[tuple[int, float], ...]
     prefill_flops_low: float | None
     prefill_flops_high: float | None
+    depth: str | None
     source: str
 
     def spread_on(self, chips: frozenset[str | None]) -> float:

@@ -3,7 +3,7 @@
 In order: what this machine measured with the same checkpoint, engine, layout and devices; else the two-term model with
 the coefficients of the engine's class of hardware (profiles/speed/model.yaml), from the fastest pass that its spread
 allows (all tokens choose the same experts) to the slowest (they choose evenly, and the largest rank is waited for);
-else nothing. A class is never lent to an engine or a device that it was not measured on.
+else nothing. A class is never lent to another engine or architecture, and to another chip only with a wider spread.
 
 `SpeedFigure.middle` compares candidates. None is "not known", which is neither fast nor slow.
 """
@@ -33,8 +33,6 @@ SEEN_SHOWN = 2
 
 _ENTRY_BYTES = {MemoryModel.VLLM: (584, 132), MemoryModel.LLAMA_CPP: (1024, 256)}
 """A cached state and an index key as they are read: FP8 in vLLM, f16 in llama.cpp. A thousandth of the weights."""
-
-_NOTE = f"for texts of about {TEXT_TOKENS:,} tokens; decoding and prefill are slower behind long ones"
 
 
 def grounds_of(catalogue: Catalogue, measured: Measurements | None = None) -> Grounds:
@@ -66,8 +64,17 @@ def estimate(candidate: Candidate, case: Case, grounds: Grounds) -> SpeedEstimat
         load_seconds=load or _transfer(size, grounds.measured.disk_read, "the disk was not measured here"),
         download_seconds=_transfer(size, grounds.measured.download, "no download was measured here"),
         token_read_bytes=None if reads is None else reads.token,
-        notes=(_NOTE, *(() if single.low is not None else _seen(candidate, case, grounds))),
+        notes=(
+            _texts(_timing(candidate, case, grounds)),
+            *(() if single.low is not None else _seen(candidate, case, grounds)),
+        ),
     )
+
+
+def _texts(timing: Timing | None) -> str:
+    """What texts the figures speak of, and what was published of longer ones."""
+    longer = None if timing is None else timing.known.depth
+    return f"for texts of about {TEXT_TOKENS:,} tokens; decoding was {longer or 'slower behind long ones'}"
 
 
 def _seen(candidate: Candidate, case: Case, grounds: Grounds) -> tuple[str, ...]:
@@ -213,8 +220,10 @@ def _source(timing: Timing | None, draft: AcceptLength | None, *, on_host: bool)
     parts = []
     if timing is not None:
         runs, chips = timing.known.runs, timing.known.measured_chips
+        of = " and ".join(timing.known.measured_engines)
         on = f" on {', '.join(chips)}" if chips else ""
-        parts.append(f"{runs} published run{'' if runs == 1 else 's'}{on}, within a factor of {timing.spread:g}")
+        count = f"{runs} published run{'' if runs == 1 else 's'}"
+        parts.append(f"{count} of {of}{on}, within a factor of {timing.spread:g}")
     if on_host:
         parts.append("host memory as measured here")
     if draft is not None:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-Answer = dict[str, Any]
+from v4deploy.probes.native import Answer, Calls, ask, load_first
 
 # The loader knows the first one nearly everywhere; the others are where WSL, Google's images and JetPack keep it.
 _LIBRARIES = (
@@ -33,20 +33,12 @@ _NAME_BYTES = 256
 _ADDRESS_BYTES = 32
 
 
-class CudaError(Exception):
-    """A call that returned another status than success."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
 def main() -> None:
     """Print the answers."""
     see_all_devices(os.environ)
-    library, error = _load()
-    answers: Answer = {"init": {"error": error, "code": None}} if library is None else read_all(library)
-    json.dump(answers, sys.stdout)
+    library, error = load_first(_LIBRARIES)
+    missing = {"init": {"error": f"CUDA's library cannot be loaded: {error}", "code": None}}
+    json.dump(missing if library is None else read_all(library), sys.stdout)
 
 
 def see_all_devices(environ: MutableMapping[str, str]) -> None:
@@ -55,90 +47,45 @@ def see_all_devices(environ: MutableMapping[str, str]) -> None:
     environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
 
 
-def read_all(cuda: Any) -> Answer:
+def read_all(library: Any) -> Answer:
     """Everything, from a library that has libcuda's functions."""
-    answers: Answer = {"init": _ask(lambda: _call(cuda, "cuInit", 0))}
+    cuda = Calls(library=library, error_name=_error_name)
+    answers: Answer = {"init": ask(lambda: cuda.call("cuInit", 0))}
     # This one call works without a successful cuInit.
-    answers["driver_version"] = _ask(lambda: _number(cuda, "cuDriverGetVersion"))
+    answers["driver_version"] = ask(lambda: cuda.number("cuDriverGetVersion"))
     if "error" in answers["init"]:
         return answers
-    answers["device_count"] = _ask(lambda: _number(cuda, "cuDeviceGetCount"))
+    answers["device_count"] = ask(lambda: cuda.number("cuDeviceGetCount"))
     answers["devices"] = [_read_device(cuda, index) for index in range(answers["device_count"].get("value", 0))]
     return answers
 
 
-def _read_device(cuda: Any, index: int) -> Answer:
-    found = _ask(lambda: _number(cuda, "cuDeviceGet", index))
+def _read_device(cuda: Calls, index: int) -> Answer:
+    found = ask(lambda: cuda.number("cuDeviceGet", index))
     if "error" in found:
         return {"index": index, "handle": found}
     device = ctypes.c_int(found["value"])
     questions: dict[str, Callable[[], Any]] = {
-        "name": lambda: _text(cuda, "cuDeviceGetName", _NAME_BYTES, device),
-        "memory": lambda: {"total": _total(cuda, device)},
+        "name": lambda: cuda.text("cuDeviceGetName", _NAME_BYTES, device),
+        "memory": lambda: {"total": cuda.size("cuDeviceTotalMem_v2", device)},
         "compute_capability": lambda: [_attribute(cuda, device, number) for number in (_MAJOR, _MINOR)],
         "integrated": lambda: _attribute(cuda, device, _INTEGRATED),
-        "pci": lambda: {"address": _text(cuda, "cuDeviceGetPCIBusId", _ADDRESS_BYTES, device)},
+        "pci": lambda: {"address": cuda.text("cuDeviceGetPCIBusId", _ADDRESS_BYTES, device)},
     }
-    return {"index": index, "handle": {"value": True}, **{name: _ask(one) for name, one in questions.items()}}
+    return {"index": index, "handle": {"value": True}, **{name: ask(one) for name, one in questions.items()}}
 
 
-def _load() -> tuple[Any, str]:
-    errors = []
-    for name in _LIBRARIES:
-        try:
-            return ctypes.CDLL(name), ""
-        except OSError as error:
-            errors.append(str(error))
-    return None, f"CUDA's library cannot be loaded: {errors[0]}"
+def _attribute(cuda: Calls, device: ctypes.c_int, attribute: int) -> int:
+    return cuda.number("cuDeviceGetAttribute", attribute, device)
 
 
-def _ask(question: Callable[[], Any]) -> Answer:
-    try:
-        return {"value": question()}
-    except CudaError as error:
-        return {"error": str(error), "code": error.code}
-    except (AttributeError, ValueError) as error:  # an older library, or text that is none
-        return {"error": f"{type(error).__name__}: {error}", "code": None}
-
-
-def _call(cuda: Any, function: str, *arguments: Any) -> bool:
-    status = getattr(cuda, function)(*arguments)
-    if status:
-        raise CudaError(status, _error_name(cuda, status))
-    return True
-
-
-def _error_name(cuda: Any, status: int) -> str:
+def _error_name(library: Any, status: int) -> str:
     name = ctypes.c_char_p()
     try:
-        cuda.cuGetErrorName(status, ctypes.byref(name))
+        library.cuGetErrorName(status, ctypes.byref(name))
     except AttributeError:
         return f"CUDA error {status}"
     return name.value.decode(errors="replace") if name.value else f"CUDA error {status}"
-
-
-def _number(cuda: Any, function: str, *arguments: Any) -> int:
-    number = ctypes.c_int()
-    _call(cuda, function, ctypes.byref(number), *arguments)
-    return number.value
-
-
-def _attribute(cuda: Any, device: ctypes.c_int, attribute: int) -> int:
-    number = ctypes.c_int()
-    _call(cuda, "cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
-    return number.value
-
-
-def _total(cuda: Any, device: ctypes.c_int) -> int:
-    size = ctypes.c_size_t()
-    _call(cuda, "cuDeviceTotalMem_v2", ctypes.byref(size), device)
-    return size.value
-
-
-def _text(cuda: Any, function: str, length: int, device: ctypes.c_int) -> str:
-    text = ctypes.create_string_buffer(length)
-    _call(cuda, function, text, length, device)
-    return text.value.decode(errors="replace")
 
 
 if __name__ == "__main__":

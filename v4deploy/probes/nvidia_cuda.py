@@ -7,16 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from v4deploy.probes.nvidia_answers import (
-    capability_of,
-    cuda_version_of,
-    error_of,
-    failure_of,
-    mapping,
-    objects,
-    value_of,
-    whole,
-)
+from v4deploy.probes.answers import error_of, mapping, objects, value_of, whole
+from v4deploy.probes.nvidia_answers import capability_of, cuda_version_of, failure_of
 from v4deploy.probes.nvidia_device import DriverFailure, NvidiaDevice, NvidiaReport
 from v4deploy.probes.pci import normal_address
 from v4deploy.system.base import LibraryAnswer

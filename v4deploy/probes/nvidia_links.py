@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from v4deploy.domain.hardware import LinkKind
-from v4deploy.probes.nvidia_answers import objects, value_of, whole
+from v4deploy.probes.answers import objects, value_of, whole
 from v4deploy.probes.nvidia_device import NvidiaDevice, NvidiaLink
 from v4deploy.probes.pci import normal_address
 from v4deploy.system.base import CommandRun

@@ -7,15 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from v4deploy.domain.hardware import AddressingMode
-from v4deploy.probes.nvidia_answers import (
-    capability_of,
-    cuda_version_of,
-    error_of,
-    failure_of,
-    objects,
-    value_of,
-    whole,
-)
+from v4deploy.probes.answers import error_of, objects, value_of, whole
+from v4deploy.probes.nvidia_answers import capability_of, cuda_version_of, failure_of
 from v4deploy.probes.nvidia_device import DriverFailure, NvidiaDevice, NvidiaReport, Virtualization
 from v4deploy.probes.nvidia_links import nvml_links
 from v4deploy.probes.pci import normal_address

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 # Targets that exist as integrated GPUs only (rocm-bootstrap's target table, read 2026-11-22). The absence of
 # `board_info` in sysfs means "integrated" to kernels that have the file, and nothing to older ones, so both must agree.
@@ -11,6 +12,7 @@ _INTEGRATED_TARGETS = frozenset(
 )
 # MI300A shares the target gfx942 with MI300X; its memory is HBM that its CPU cores use as well.
 _INTEGRATED_WITH_HBM = frozenset({"1002:74a0"})
+_TARGET_WITH_HBM = "gfx942"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,10 @@ class AmdDevice:
         has_board_info: whether sysfs describes a board; None where sysfs could not be read.
         vram_total_bytes: memory of the whole socket, or of an integrated GPU what firmware reserved for it.
         gtt_total_bytes: system RAM that the kernel may map for the GPU.
+        shared_total_bytes: both together, as the runtime tells them of an integrated GPU.
         bank_bytes: memory as KFD shows it for this device alone.
+        integrated: what the runtime says; None where it was not asked.
+        is_open: the runtime listed it, so that programs of this user can open it.
         memory_error: why no memory figure could be read.
     """
 
@@ -39,9 +44,12 @@ class AmdDevice:
     memory_partition: str | None = None
     has_board_info: bool | None = None
     in_kfd: bool = True
+    integrated: bool | None = None
+    is_open: bool = False
     vram_total_bytes: int | None = None
     vram_used_bytes: int | None = None
     gtt_total_bytes: int | None = None
+    shared_total_bytes: int | None = None
     bank_bytes: int | None = None
     memory_error: str | None = None
 
@@ -52,10 +60,13 @@ class AmdDevice:
 
     @property
     def has_shared_hbm(self) -> bool:
-        return self.pci_id in _INTEGRATED_WITH_HBM
+        is_such = self.integrated is True and self.gfx == _TARGET_WITH_HBM
+        return self.pci_id in _INTEGRATED_WITH_HBM or is_such
 
     @property
     def is_integrated(self) -> bool:
+        if self.integrated is not None:
+            return self.integrated
         return self.has_board_info is not True and (self.gfx in _INTEGRATED_TARGETS or self.has_shared_hbm)
 
     @property
@@ -64,7 +75,35 @@ class AmdDevice:
 
     @property
     def knows_memory(self) -> bool:
-        return self.vram_total_bytes is not None or self.bank_bytes is not None
+        """Enough for a pool. What KFD calls an integrated GPU's own memory is the host's, unless it is HBM."""
+        lives_on_ram = self.is_integrated and not self.has_shared_hbm
+        told = (self.vram_total_bytes, self.shared_total_bytes, None if lives_on_ram else self.bank_bytes)
+        return any(size is not None for size in told)
+
+
+def fill_gaps(devices: Sequence[AmdDevice], told: Sequence[AmdDevice]) -> tuple[AmdDevice, ...]:
+    """The devices, those of unknown memory with what a further source tells of them; without any, the source's own.
+
+    Devices are told apart by address; a single one on either side needs none.
+    """
+    if not devices:
+        return tuple(told)
+    by_address = {device.pci_address: device for device in told if device.pci_address}
+    alone = len(devices) == len(told) == 1
+    return tuple(_filled(one, told[0] if alone else by_address.get(one.pci_address or "")) for one in devices)
+
+
+def _filled(device: AmdDevice, told: AmdDevice | None) -> AmdDevice:
+    if told is None or device.knows_memory:
+        return device
+    gaps = {field.name: getattr(told, field.name) for field in fields(device) if getattr(device, field.name) is None}
+    return replace(
+        device,
+        **gaps,
+        source=told.source if told.knows_memory else device.source,
+        memory_error=told.memory_error or device.memory_error,
+        is_open=told.is_open,
+    )
 
 
 def gfx_target(version: int) -> str | None:

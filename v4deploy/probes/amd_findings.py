@@ -31,7 +31,8 @@ class AmdSurroundings:
         kfd_present: whether /dev/kfd is here; `render_nodes` are the names below /dev/dri.
         nodes: who may open what; None where that could not be asked.
         refused_nodes: KFD nodes that a device control group keeps from us.
-        tool_errors: what AMD's tools answered instead of devices; empty where they were not needed.
+        tool_errors: what AMD's tools and runtime answered instead of devices; empty where they were not needed.
+        behind_windows: a GPU can only be one that Windows lends to WSL, and ROCm is here.
     """
 
     pci: tuple[PciDevice, ...] = ()
@@ -41,7 +42,7 @@ class AmdSurroundings:
     nodes: tuple[DeviceNode, ...] | None = None
     refused_nodes: tuple[str, ...] = ()
     tool_errors: tuple[Evidence, ...] = ()
-    wsl_with_rocm: bool = False
+    behind_windows: bool = False
 
     @property
     def closed_nodes(self) -> tuple[DeviceNode, ...]:
@@ -51,6 +52,8 @@ class AmdSurroundings:
 
     def is_usable(self, device: AmdDevice) -> bool:
         """Whether a ROCm program of this user can open the device."""
+        if device.is_open:
+            return True
         if not (device.in_kfd and self.kfd_present and self.render_nodes):
             return False
         needed = {KFD_DEVICE, f"/dev/dri/renderD{device.render_minor}"}
@@ -60,9 +63,9 @@ class AmdSurroundings:
 def machine_findings(raw: Sequence[AmdDevice], around: AmdSurroundings) -> Iterator[Finding]:
     """What keeps devices from being found or opened."""
     computing = [device for device in raw if device.in_kfd]
-    if computing:
+    if computing and not all(device.is_open for device in computing):
         yield from _access_findings(around)
-    elif raw:
+    elif raw and not computing:
         yield Finding(
             id="gpu.amd.kfd-missing",
             severity=Severity.WARN,
@@ -80,15 +83,6 @@ def machine_findings(raw: Sequence[AmdDevice], around: AmdSurroundings) -> Itera
             fix="pass their /dev/dri/renderD* nodes to the container if it is meant to use them",
         )
     yield from _bus_findings(raw, around)
-    if around.wsl_with_rocm and not raw:
-        yield Finding(
-            id="gpu.amd.wsl",
-            severity=Severity.WARN,
-            summary="ROCm is installed under WSL, where the GPU cannot be examined",
-            evidence=(Evidence(source="/dev/dxg", value="present"), Evidence(source=KFD_DEVICE, error="not found")),
-            why="WSL has no amdgpu driver, so AMD's tools answer with error 34 although HIP programs may run",
-            fix="plan with `--hardware`, naming the GPU, for example `--hardware rx-9070-xt`",
-        )
 
 
 def device_findings(devices: Sequence[Device], pools: Sequence[Pool], raw: Sequence[AmdDevice]) -> Iterator[Finding]:

@@ -76,6 +76,8 @@ def _parts(device: AmdDevice) -> int:
 def _own_bytes(device: AmdDevice) -> tuple[int | None, str]:
     if device.vram_total_bytes is not None:
         return device.vram_total_bytes, device.source
+    if device.shared_total_bytes is not None:
+        return device.shared_total_bytes, device.source
     if device.bank_bytes is not None:
         return device.bank_bytes, "KFD mem_banks"
     return None, device.memory_error or f"{device.source}: no figure"
@@ -114,6 +116,8 @@ def _carve_out(name: str, device: AmdDevice, share: HostShare) -> Pool:
 
     GTT's own "used" does not move when ROCm allocates, so free is told by the host.
     """
+    if device.vram_total_bytes is None and device.shared_total_bytes is not None:
+        return _told_as_one(name, device, share)
     reserved = device.vram_total_bytes
     limits = [(device.gtt_total_bytes, "mem_info_gtt_total"), (share.page_limit_bytes, share.page_limit_source)]
     known = [(size, source) for size, source in limits if size is not None]
@@ -132,3 +136,15 @@ def _carve_out(name: str, device: AmdDevice, share: HostShare) -> Pool:
             source=f"{device.source} less mem_info_vram_used, and MemAvailable up to {lent_source}",
         )
     return Pool(id=name, kind=PoolKind.CARVE_OUT_GTT, total=total, ceiling=ceiling, free=free)
+
+
+def _told_as_one(name: str, device: AmdDevice, share: HostShare) -> Pool:
+    """Reserved and lent memory as the runtime adds them up. Which part is lent is not told, so free is at least what
+    the host has.
+    """
+    total = Amount(size_bytes=device.shared_total_bytes, source=device.source)
+    free = Amount(size_bytes=None, source="the host's free memory is unknown")
+    if share.free_bytes is not None and device.shared_total_bytes is not None:
+        size = min(device.shared_total_bytes, share.free_bytes)
+        free = Amount(size_bytes=size, source=f"MemAvailable, up to what {device.source} tells")
+    return Pool(id=name, kind=PoolKind.CARVE_OUT_GTT, total=total, ceiling=total, free=free)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from v4deploy.catalogue.wire_hardware import chips_of
+from v4deploy.catalogue.yaml_source import read_yaml
 from v4deploy.domain.chip import Chip, MemoryCeiling
-from v4deploy.domain.chips import apply_chip_ceiling
+from v4deploy.domain.chips import apply_chip_ceiling, match_chip
 from v4deploy.domain.hardware import HOST_POOL_ID, Amount, ComputeApi, Pool, PoolKind, ProbeOutcome, Vendor
 from v4deploy.domain.source import Source
 from v4deploy.probes import apple
 from v4deploy.probes.base import Capture
-from v4deploy.system.base import CommandRun, Failure, FileRead
+from v4deploy.system.base import CommandRun, Failure, FileRead, LibraryAnswer
 from v4deploy.system.recorded import RecordedSystem
 
 GIB = 1024**3
 MIB = 1024**2
-RECORDINGS = Path(__file__).parents[1] / "recordings"
+ROOT = Path(__file__).parents[2]
+RECORDINGS = ROOT / "tests" / "recordings"
 SYSCTL = "hw.memsize: 137438953472\nmachdep.cpu.brand_string: Apple M3 Max\niogpu.wired_limit_mb: 0\n"
 
 
@@ -48,6 +52,16 @@ def parsed(
     return apple.parse(
         Capture(commands={" ".join(run.argv): run for run in runs}, host_memory_bytes=128 * GIB, host_free_bytes=GIB)
     )
+
+
+def asked_of_metal(data: dict[str, Any] | None) -> ProbeOutcome:
+    """A Mac whose wired limit is 92000 MiB, and what Metal said."""
+    runs = [
+        CommandRun(argv=apple.PROFILER, exit_status=0, stdout=profile()),
+        CommandRun(argv=apple.SYSCTL, exit_status=0, stdout=SYSCTL.replace("limit_mb: 0", "limit_mb: 92000")),
+    ]
+    metal = LibraryAnswer(library="metal", data=data, error=None if data else "its reader ended with status -6")
+    return apple.parse(Capture(commands={" ".join(run.argv): run for run in runs}, libraries={"metal": metal}))
 
 
 def ceiling(outcome: ProbeOutcome) -> int | None:
@@ -138,6 +152,61 @@ def test_on_linux_only_one_file_is_read() -> None:
     capture = apple.collect(RecordedSystem(RECORDINGS / "hgx-h100-x8"))
     assert capture.commands == {}
     assert list(capture.files) == [apple._COMPATIBLE]
+
+
+@pytest.mark.parametrize(("cores", "gb_per_second"), [(32, 410), (40, 546)])
+def test_a_binned_chip_has_its_own_bandwidth(cores: int, gb_per_second: int) -> None:
+    (device,) = parsed(profile("Apple M4 Max", cores), SYSCTL).devices
+    chips = chips_of(read_yaml(ROOT / "profiles" / "hardware" / "apple.yaml"))
+    chip = match_chip(device, 128 * GIB, chips)
+    assert chip is not None
+    assert chip.bandwidth_bytes_per_second == gb_per_second * 10**9
+
+
+def test_metal_asked_directly_comes_before_everything_else() -> None:
+    assert ceiling(asked_of_metal({"recommended_bytes": {"value": 26000 * MIB}})) == 26000 * MIB
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        {"device": {"error": "Metal gives no device", "code": None}},
+        {"recommended_bytes": {"value": 0}},
+        {"recommended_bytes": {"value": "26000"}},
+        {"recommended_bytes": {"error": "AttributeError", "code": None}},
+        {"recommended_bytes": 26000},
+    ],
+)
+def test_a_metal_without_an_answer_leaves_the_wired_limit(data: dict[str, Any] | None) -> None:
+    assert ceiling(asked_of_metal(data)) == 92000 * MIB
+
+
+class Mac(RecordedSystem):
+    """Notes what is started, and has a llama-server."""
+
+    started: tuple[str, ...] = ()
+
+    def which(self, program: str) -> str | None:
+        return f"/usr/local/bin/{program}"
+
+    def run(self, argv: Sequence[str], *, timeout_seconds: float) -> CommandRun:
+        self.started = (*self.started, argv[0])
+        return super().run(argv, timeout_seconds=timeout_seconds)
+
+
+@pytest.mark.parametrize(
+    ("recording", "started"),
+    [
+        ("mac-m1-max-32gb-metal-below-default", ("system_profiler", "sysctl")),
+        ("macbook-pro-m5-max-128gb", ("system_profiler", "sysctl", "llama-server")),
+    ],
+)
+def test_llama_server_is_asked_only_where_metal_did_not_answer(recording: str, started: tuple[str, ...]) -> None:
+    system = Mac(RECORDINGS / recording)
+    apple.collect(system)
+    assert system.started == started
 
 
 # --- the catalogue's ceilings ----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from v4deploy.probes.cpu import (
     parse_cpu_blocks,
     parse_sysctl,
     physical_cores,
+    sysctl_core_kinds,
     sysctl_features,
     sysctl_number,
     topology_files,
@@ -55,6 +56,34 @@ def test_arm_tells_cores_by_topology_only() -> None:
 def test_an_unreadable_cpuinfo_makes_nothing_known(text: str | None) -> None:
     blocks = parse_cpu_blocks(text)
     assert (cpu_model(blocks), cpu_features(blocks), physical_cores(blocks, {})) == (None, (), None)
+
+
+M5_MAX = """\
+hw.nperflevels: 2
+hw.perflevel0.name: Super
+hw.perflevel0.physicalcpu: 6
+hw.perflevel1.name: Performance
+hw.perflevel1.physicalcpu: 12
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        (M5_MAX, [("Super", 6), ("Performance", 12)]),
+        (M5_MAX.replace("Super", "Performance").replace("1.name: Performance", "1.name: Efficiency"), None),
+        (M5_MAX.replace("nperflevels: 2", "nperflevels: 3"), []),
+        (M5_MAX.replace("nperflevels: 2", "nperflevels: 99999999999"), []),
+        (M5_MAX.replace("physicalcpu: 12", "physicalcpu: viele"), []),
+        (M5_MAX[: M5_MAX.index("hw.perflevel1.physical")], []),
+        ("hw.nperflevels: 1\nhw.perflevel0.name: Standard\nhw.perflevel0.physicalcpu: 8\n", []),
+        ("sysctl: unknown oid 'hw.nperflevels'\n", []),
+        ("", []),
+    ],
+)
+def test_core_kinds_are_told_whole_or_not_at_all(text: str, kinds: list[tuple[str, int]] | None) -> None:
+    expected = [("Performance", 6), ("Efficiency", 12)] if kinds is None else kinds
+    assert [(kind.name, kind.physical_cores) for kind in sysctl_core_kinds(parse_sysctl(text))] == expected
 
 
 def test_sysctl() -> None:

@@ -183,14 +183,28 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CoreKind:
+    """Cores of one kind, by the name that the system gives them (`Performance`, `Efficiency`, `Super`)."""
+
+    name: str
+    physical_cores: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
-    """The processor. `features` are the kernel's flag names, sorted; empty means none could be read."""
+    """The processor.
+
+    Attributes:
+        features: the kernel's flag names, sorted; empty means none could be read.
+        core_kinds: the fastest first; empty where all cores are alike, or the system does not tell.
+    """
 
     architecture: str
     model: str | None
     physical_cores: int | None
     usable_cores: int | None
     features: tuple[str, ...] = ()
+    core_kinds: tuple[CoreKind, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

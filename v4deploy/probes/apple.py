@@ -1,4 +1,4 @@
-"""Apple silicon: system_profiler, sysctl, and what an installed llama.cpp says that Metal recommends."""
+"""Apple silicon: system_profiler, sysctl, and what Metal recommends, asked directly or through llama.cpp."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import HOST_POOL_ID, Amount, ComputeApi, Device, Pool, PoolKind, ProbeOutcome, Vendor
 from v4deploy.domain.units import MIB
+from v4deploy.probes.answers import value_of
 from v4deploy.probes.base import Capture
 from v4deploy.probes.cpu import parse_sysctl, sysctl_number
-from v4deploy.system.base import CommandRun, System
+from v4deploy.system.base import CommandRun, LibraryAnswer, System
 
 VENDOR = Vendor.APPLE
 
@@ -29,12 +30,14 @@ _WIRED_LIMIT = "iogpu.wired_limit_mb"
 
 
 def collect(system: System) -> Capture:
-    """On macOS run the three commands; on Linux only look which board this is."""
+    """On macOS ask Metal, and llama-server where Metal does not answer; on Linux only look which board this is."""
     kind = system.facts().system
     if kind == "Darwin":
-        argvs = [PROFILER, SYSCTL, *([LIST_DEVICES] if system.which(LIST_DEVICES[0]) else [])]
+        metal = system.library("metal", timeout_seconds=_TIMEOUT_SECONDS)
+        asks_llama = _recommended_bytes(metal) is None and system.which(LIST_DEVICES[0]) is not None
+        argvs = [PROFILER, SYSCTL, *([LIST_DEVICES] if asks_llama else [])]
         runs = [system.run(argv, timeout_seconds=_TIMEOUT_SECONDS) for argv in argvs]
-        return Capture(commands={" ".join(run.argv): run for run in runs})
+        return Capture(commands={" ".join(run.argv): run for run in runs}, libraries={"metal": metal})
     if kind == "Linux":
         return Capture(files={_COMPATIBLE: system.read_text(_COMPATIBLE)})
     return Capture()
@@ -76,6 +79,9 @@ def _ceiling(capture: Capture, sysctl: Mapping[str, str]) -> Amount:
 
     Unknown where neither tells: the default depends on the memory size and on the version of macOS.
     """
+    recommended = _recommended_bytes(capture.libraries.get("metal"))
+    if recommended is not None:
+        return Amount(size_bytes=recommended, source="Metal's recommended working set")
     listing = _run(capture, LIST_DEVICES)
     told = _METAL_DEVICE.search(f"{listing.stdout}\n{listing.stderr}")
     if told is not None:
@@ -84,7 +90,13 @@ def _ceiling(capture: Capture, sysctl: Mapping[str, str]) -> Amount:
     if limit:
         return Amount(size_bytes=limit * MIB, source=f"sysctl {_WIRED_LIMIT}")
     state = "is 0, which means the default" if limit == 0 else "was not told"
-    return Amount(size_bytes=None, source=f"sysctl {_WIRED_LIMIT} {state}, and no llama-server asked Metal")
+    return Amount(size_bytes=None, source=f"sysctl {_WIRED_LIMIT} {state}, and Metal did not answer")
+
+
+def _recommended_bytes(metal: LibraryAnswer | None) -> int | None:
+    """None where Metal was not asked or gave nothing; 0 is no answer either."""
+    data = metal.data if metal is not None else None
+    return value_of(data or {}, "recommended_bytes", int) or None
 
 
 def _findings(capture: Capture, device: Device) -> Iterator[Finding]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from v4deploy.domain.hardware import CoreKind
+
 CPUINFO = "/proc/cpuinfo"
+_LEVEL_NAME = re.compile(r"hw\.perflevel(\d{1,2})\.name")
 _TOPOLOGY = "/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list"
 
 
@@ -63,3 +66,17 @@ def sysctl_features(values: Mapping[str, str]) -> tuple[str, ...]:
     """Names below `hw.optional` that are switched on, sorted."""
     prefix = "hw.optional."
     return tuple(sorted(key[len(prefix) :] for key, value in values.items() if key.startswith(prefix) and value == "1"))
+
+
+def sysctl_core_kinds(values: Mapping[str, str]) -> tuple[CoreKind, ...]:
+    """MacOS' performance levels, the fastest first; empty where there is one only, or one of them cannot be read.
+
+    system_profiler's `proc 18:6:0:12` has another number of fields since M5 (vladkens/macmon#49), so it is not read.
+    """
+    numbers = sorted(int(match[1]) for key in values if (match := _LEVEL_NAME.fullmatch(key)))
+    kinds = [
+        CoreKind(name=values[f"hw.perflevel{number}.name"], physical_cores=cores)
+        for number in numbers
+        if (cores := sysctl_number(values, f"hw.perflevel{number}.physicalcpu"))
+    ]
+    return tuple(kinds) if len(kinds) == sysctl_number(values, "hw.nperflevels") and len(kinds) > 1 else ()

@@ -18,6 +18,7 @@ from v4deploy.probes.cpu import (
     parse_cpu_blocks,
     parse_sysctl,
     physical_cores,
+    sysctl_core_kinds,
     sysctl_features,
     sysctl_number,
     topology_files,
@@ -286,6 +287,7 @@ def _mac_cpu(capture: HostCapture, sysctl: Mapping[str, str]) -> Cpu:
         physical_cores=sysctl_number(sysctl, "hw.physicalcpu"),
         usable_cores=capture.facts.usable_cpus,
         features=sysctl_features(sysctl),
+        core_kinds=sysctl_core_kinds(sysctl),
     )
 
 

@@ -12,6 +12,7 @@ from v4deploy.system.base import FileRead, System
 
 # By PCI vendor id; display controllers of servers (ASPEED, Matrox) and of virtual machines compute nothing.
 _VENDORS = {"0x8086": "Intel"}
+_DXG = "/dev/dxg"
 _TILES = 4
 _OWN_MEMORY = "physical_vram_size_bytes"
 """Below each tile of a discrete GPU under Intel's `xe` driver."""
@@ -19,9 +20,10 @@ _OWN_MEMORY = "physical_vram_size_bytes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphicsCapture:
-    """Files read below /sys/bus/pci/devices, by vendor."""
+    """Files read below /sys/bus/pci/devices, by vendor; and whether Windows lends a GPU to this system (WSL)."""
 
     files: Mapping[str, Mapping[str, FileRead]] = field(default_factory=dict)
+    behind_windows: bool = False
 
 
 def collect_other_graphics(system: System) -> GraphicsCapture:
@@ -31,7 +33,7 @@ def collect_other_graphics(system: System) -> GraphicsCapture:
         files, _ = collect_pci(system, vendor_id)
         tiles = (path for device in parse_pci(files) for path in _tile_files(device))
         found[vendor] = {**files, **{path: system.read_text(path) for path in tiles}}
-    return GraphicsCapture(files=found)
+    return GraphicsCapture(files=found, behind_windows=system.exists(_DXG))
 
 
 def other_graphics_findings(capture: GraphicsCapture) -> Iterator[Finding]:
@@ -49,6 +51,18 @@ def other_graphics_findings(capture: GraphicsCapture) -> Iterator[Finding]:
                 ),
                 why="plans leave them out; llama.cpp can use them in a build for SYCL or Vulkan, which nobody measured",
             )
+
+
+def behind_windows_finding() -> Finding:
+    """For a WSL system on which no vendor's probe has found anything."""
+    return Finding(
+        id="accelerator.behind-windows",
+        severity=Severity.INFO,
+        summary="Windows lends a GPU to this WSL system, but no library here can use it",
+        evidence=(Evidence(source=_DXG, value="present"), Evidence(source="NVML, CUDA, ROCm", error="not found")),
+        why="under WSL only the vendor's own library tells which GPU it is, and how much memory it has",
+        fix="for NVIDIA install the Windows driver and restart WSL; for AMD install ROCm by AMD's guide for WSL",
+    )
 
 
 def _words(device: PciDevice, files: Mapping[str, FileRead]) -> str:

@@ -28,13 +28,13 @@ class PciDevice:
     numa_node: int | None = None
 
 
-def collect_pci(system: System, vendor_id: str) -> tuple[dict[str, FileRead], dict[str, tuple[str, ...]]]:
-    """Files and directory listings of one vendor's functions (`vendor_id` as in sysfs: `0x10de`)."""
+def collect_pci(system: System, *vendor_ids: str) -> tuple[dict[str, FileRead], dict[str, tuple[str, ...]]]:
+    """Files and directory listings of some vendors' functions (ids as in sysfs: `0x10de`)."""
     names = system.list_dir(PCI_DEVICES)
     files: dict[str, FileRead] = {}
     for name in names or ():
         vendor = system.read_text(f"{PCI_DEVICES}/{name}/vendor")
-        if (vendor.text or "").strip() != vendor_id:
+        if (vendor.text or "").strip() not in vendor_ids:
             continue
         files[vendor.path] = vendor
         for field in ("class", "device", "uevent", "numa_node"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from v4deploy.domain.chip import Chip
@@ -29,7 +29,12 @@ from v4deploy.probes.container_findings import container_findings
 from v4deploy.probes.containers import ContainerReport, collect_containers, parse_containers
 from v4deploy.probes.engines import collect_engines, engine_findings, parse_engines
 from v4deploy.probes.host import collect_host, parse_host
-from v4deploy.probes.other_graphics import collect_other_graphics, other_graphics_findings
+from v4deploy.probes.other_graphics import (
+    GraphicsCapture,
+    behind_windows_finding,
+    collect_other_graphics,
+    other_graphics_findings,
+)
 from v4deploy.probes.registry import ALL_PROBES
 from v4deploy.probes.toolchain import collect_toolchain, parse_toolchain
 from v4deploy.system.base import System
@@ -44,25 +49,15 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
     """
     capture = collect_host(system, weights_dir)
     report = parse_host(capture)
-    with ThreadPoolExecutor(max_workers=len(probes) + 3) as pool:
-        engine_part = pool.submit(_guarded, "engine", lambda: _engines(system), ((), (), ()))
-        container_part = pool.submit(
-            _guarded, "container", lambda: parse_containers(collect_containers(system)), ContainerReport()
-        )
-        graphics_part = pool.submit(
-            _guarded, "accelerator", lambda: tuple(other_graphics_findings(collect_other_graphics(system))), ()
-        )
-        outcomes = list(pool.map(lambda probe: _ask(probe, system, report.memory), probes))
+    answers = _ask_all(system, report.memory, probes)
+    outcomes = answers.outcomes
     devices, pools, links = _merge(outcomes)
     coherent_bytes = sum(pool.total.size_bytes or 0 for pool in pools if pool.kind is PoolKind.COHERENT)
     if coherent_bytes:
         report = parse_host(capture, coherent_bytes=coherent_bytes)
     findings = [*report.findings, *(finding for outcome in outcomes for finding in outcome.findings)]
-    (engines, software, several), crashed_engines = engine_part.result()
-    containers, crashed_containers = container_part.result()
-    graphics, crashed_graphics = graphics_part.result()
-    findings += [*graphics, *crashed_graphics, *several, *crashed_engines, *crashed_containers]
-    findings += container_findings(containers, devices, container=report.container)
+    findings += answers.findings
+    findings += container_findings(answers.containers, devices, container=report.container)
     host = Host(
         origin=HostOrigin.LIVE if system.is_live else HostOrigin.RECORDING,
         os=report.os,
@@ -73,8 +68,8 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
         devices=devices,
         links=links,
         disks=report.disks,
-        engines=engines,
-        software=software,
+        engines=answers.engines,
+        software=answers.software,
         container=report.container,
         kubernetes=report.kubernetes,
         numa_nodes=report.numa_nodes,
@@ -82,10 +77,42 @@ def survey(system: System, *, weights_dir: str, chips: Sequence[Chip], probes: S
         network_devices=report.network_devices,
         rdma_ports=report.rdma_ports,
         network_settings=report.network_settings,
-        container_support=containers.support,
+        container_support=answers.containers.support,
         findings=tuple(dict.fromkeys((*findings, *_nothing_found(outcomes)))),
     )
     return _with_chips(validate_host(host), chips)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answers:
+    """What was asked side by side, beside the host itself; `findings` without those of the outcomes."""
+
+    outcomes: tuple[ProbeOutcome, ...]
+    engines: tuple[InstalledEngine, ...]
+    software: tuple[Software, ...]
+    containers: ContainerReport
+    findings: tuple[Finding, ...]
+
+
+def _ask_all(system: System, memory: Pool, probes: Sequence[Probe]) -> _Answers:
+    with ThreadPoolExecutor(max_workers=len(probes) + 3) as pool:
+        engine_part = pool.submit(_guarded, "engine", lambda: _engines(system), ((), (), ()))
+        container_part = pool.submit(
+            _guarded, "container", lambda: parse_containers(collect_containers(system)), ContainerReport()
+        )
+        graphics_part = pool.submit(_guarded, "accelerator", lambda: collect_other_graphics(system), GraphicsCapture())
+        outcomes = tuple(pool.map(lambda probe: _ask(probe, system, memory), probes))
+    (engines, software, several), crashed_engines = engine_part.result()
+    containers, crashed_containers = container_part.result()
+    graphics, crashed_graphics = graphics_part.result()
+    crashed = (*crashed_graphics, *crashed_engines, *crashed_containers)
+    return _Answers(
+        outcomes=outcomes,
+        engines=engines,
+        software=software,
+        containers=containers,
+        findings=(*_beside_probes(graphics, outcomes), *several, *crashed),
+    )
 
 
 def validate_host(host: Host) -> Host:
@@ -146,6 +173,13 @@ def _engines(system: System) -> _Installed:
     capture = collect_engines(system)
     software = parse_toolchain(collect_toolchain(system, capture.beside_vllm))
     return parse_engines(capture), software, engine_findings(capture)
+
+
+def _beside_probes(capture: GraphicsCapture, outcomes: Sequence[ProbeOutcome]) -> Iterator[Finding]:
+    """What is said of graphics that are nobody's; of one behind Windows only where no probe has a word on it."""
+    yield from other_graphics_findings(capture)
+    if capture.behind_windows and not any(outcome.devices or outcome.findings for outcome in outcomes):
+        yield behind_windows_finding()
 
 
 def _guarded(part: str, look: Callable[[], T], nothing: T) -> tuple[T, tuple[Finding, ...]]:

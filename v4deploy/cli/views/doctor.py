@@ -52,7 +52,9 @@ def count_words(report: DoctorReport) -> str:
 
 def _print_host(console: Console, host: Host) -> None:
     cpu = host.cpu
+    kinds = ", ".join(f"{kind.physical_cores} {kind.name}" for kind in cpu.core_kinds)
     cores = f"{cpu.usable_cores or '?'} usable of {cpu.physical_cores or '?'} physical cores"
+    cores += f" ({escape(kinds)})" if kinds else ""
     console.print(f"[bold]{escape(host.os_version or host.os)}[/bold], kernel {escape(host.kernel or 'unknown')}")
     console.print(f"{escape(cpu.model or 'unknown processor')} ({cpu.architecture}), {cores}")
     if host.container or host.kubernetes:

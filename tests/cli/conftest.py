@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support_cli import Ran, V4Deploy
 from v4deploy.cli.main import main
+from v4deploy.shapes.hub_server import LoopbackHub
+from v4deploy.shapes.profile import tiny_profile
+from v4deploy.shapes.write import write_tiny
+
+REPOSITORY = "someone/Tiny-GGUF"
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +42,32 @@ def v4deploy(capsys: pytest.CaptureFixture[str]) -> V4Deploy:
         return Ran(code=code, stdout=captured.out, stderr=captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that a hub can publish: the tiny model in two shards."""
+    root = tmp_path_factory.mktemp("published")
+    write_tiny(root / REPOSITORY / "tiny", seed=1)
+    return root
+
+
+@pytest.fixture
+def overlay(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own catalogue entry for it."""
+    files = [
+        (f"tiny/{path.name}", path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted((published / REPOSITORY / "tiny").iterdir())
+    ]
+    profile = tmp_path / "overlay" / "profiles" / "models" / "tiny.yaml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text(yaml.safe_dump(tiny_profile(model="tiny", release="tiny-1", repository=REPOSITORY, files=files)))
+    monkeypatch.setenv("V4DEPLOY_OVERLAY", str(tmp_path / "overlay"))
+
+
+@pytest.fixture
+def hub(published: Path, overlay: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    assert overlay is None
+    with LoopbackHub(published) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        yield hub

@@ -14,7 +14,7 @@ import pytest
 from tests.pull.conftest import Desk, Listener
 from tests.support.faulty_hub import FaultyHub
 from tests.support.pull_builders import REPO, checkpoint, safetensors_bytes, write
-from v4deploy.domain.errors import DownloadError, UsageError
+from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.pull import store
 from v4deploy.pull.access import HubAccess, hub_cache
@@ -174,12 +174,6 @@ def test_a_directory_that_is_named_is_searched_through(desk: Desk, tmp_path: Pat
     assert {adopted.origin for adopted in result.adopted} == {Origin.GIVEN}
     assert result.findings == ()
     assert not any((Path(result.directory) / path).is_symlink() for path in desk.wanted)
-
-
-def test_a_named_directory_that_is_not_there_is_a_usage_error(desk: Desk, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--from .*nowhere. is not a directory"):
-        pull_with(desk, given=(tmp_path / "nowhere",))
-    assert desk.byte_requests() == 0
 
 
 @pytest.fixture

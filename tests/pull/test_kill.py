@@ -13,7 +13,8 @@ from pathlib import Path
 from tests.support.faulty_hub import FaultyHub
 from tests.support.pull_builders import QUANT, REPO, gguf_repository
 from v4deploy.pull.part import JOURNAL_SUFFIX, PART_SUFFIX
-from v4deploy.pull.verify import ProblemKind, verify_directory
+from v4deploy.pull.proof.report import ProblemKind
+from v4deploy.pull.verify import verify_directory
 
 _CHILD = """
 import sys

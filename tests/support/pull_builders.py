@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole, Hub, WeightFile
@@ -59,14 +60,27 @@ def pinned(path: str, *, size_bytes: int | None = None, sha256: str | None = Non
 
 
 def gguf_bytes(*, seed: int, body_bytes: int, part: int = 1, parts: int = 1) -> bytes:
-    """A GGUF file with a true header and noise for tensors."""
-    keys = _text_key("general.architecture", "deepseek4") + _array_key("tokenizer.ggml.tokens", ("a", "b", "c"))
+    """A GGUF file with a true header and noise for its one tensor (none without a body)."""
+    keys = text_key("general.architecture", "deepseek4") + _array_key("tokenizer.ggml.tokens", ("a", "b", "c"))
     count = 2
     if parts > 1:
-        keys += _number_key("split.no", part - 1) + _number_key("split.count", parts)
-        count += 2
-    head = b"GGUF" + struct.pack("<IQQ", 3, 0, count) + keys
-    return head + random.Random(seed).randbytes(body_bytes)
+        keys += number_key("split.no", part - 1) + number_key("split.count", parts)
+        keys += number_key("split.tensors.count", parts if body_bytes else 0)
+        count += 3
+    tensors = [gguf_tensor(f"blk.{part}.ffn", (body_bytes,))] if body_bytes else []
+    return gguf_head(count, keys, tensors) + random.Random(seed).randbytes(body_bytes)
+
+
+def gguf_head(key_count: int, keys: bytes, tensors: Sequence[bytes] = (), *, version: int = 3) -> bytes:
+    """Everything up to the first tensor's bytes, padded to where they begin."""
+    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), key_count) + keys + b"".join(tensors)
+    return head + bytes(-len(head) % 32)
+
+
+def gguf_tensor(name: str, shape: tuple[int, ...], *, offset: int = 0, kind: int = 24) -> bytes:
+    """What a header says of a tensor; 24 is I8."""
+    dimensions = struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+    return _name(name) + dimensions + struct.pack("<IQ", kind, offset)
 
 
 def safetensors_bytes(*, seed: int, body_bytes: int) -> bytes:
@@ -83,11 +97,11 @@ def _name(text: str) -> bytes:
     return struct.pack("<Q", len(text)) + text.encode()
 
 
-def _text_key(name: str, value: str) -> bytes:
+def text_key(name: str, value: str) -> bytes:
     return _name(name) + struct.pack("<I", 8) + _name(value)
 
 
-def _number_key(name: str, value: int) -> bytes:
+def number_key(name: str, value: int) -> bytes:
     return _name(name) + struct.pack("<IH", 2, value)
 
 

@@ -155,25 +155,44 @@ def pull(
 
 @app.command()
 def verify(
-    model: options.ModelArgument = "v4-flash",
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL|DIR]", help="what was pulled (v4-flash), or any directory with weights", show_default=False
+        ),
+    ] = None,
     quant: options.Quant = None,
     directory: Annotated[
-        Path | None, typer.Option("--directory", metavar="DIR", help="a directory that `pull` filled")
+        Path | None, typer.Option("--directory", metavar="DIR", help="check that DIR holds MODEL", show_default=False)
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="fetch what is wrong again, and nothing else")] = False,
+    adopt_from: options.AdoptFrom = None,
+    quick: Annotated[bool, typer.Option("--quick", help="sizes and headers only; proves nothing")] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="files to hash at once; default: one a core", show_default=False)
     ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Check pulled weights against their manifest, without the network."""
-    from v4deploy.cli.views.work import view_verify
-    from v4deploy.commands.verify import directory_of
+    """Check weights, every byte, without the network: corrupt, missing, extra, of another model, half downloaded.
+
+    Works on what `pull` filled, on the hub's own cache, on `hf download` and on any directory with weights. Exit code 5
+    when something is wrong, or when nothing here can tell.
+    """
+    from v4deploy.cli.requests import weights_to_verify
+    from v4deploy.cli.views.verify import view_verify
+    from v4deploy.commands.repair import repair as run_repair
+    from v4deploy.commands.verify import VerifyRequest
     from v4deploy.commands.verify import verify as run
     from v4deploy.commands.workspace import open_workspace
 
-    output = output_for(json, quiet)
-    if directory is None:
-        workspace = open_workspace(os.environ)
-        directory = directory_of(workspace, model=model, quant=quant)
-    return output.finish(run(directory, report=output.report), view_verify)
+    workspace, output = open_workspace(os.environ), output_for(json, quiet)
+    where, expected = weights_to_verify(workspace, target, quant=quant, directory=directory)
+    wanted = VerifyRequest(directory=where, expected=expected, quick=quick, jobs=jobs)
+    if repair:
+        places = tuple(adopt_from or ())
+        return output.finish(run_repair(workspace, wanted, report=output.report, adopt_from=places), view_verify)
+    return output.finish(run(workspace, wanted, report=output.report), view_verify)
 
 
 @app.command()

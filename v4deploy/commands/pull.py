@@ -113,7 +113,7 @@ def pull(  # noqa: PLR0913 - one argument an option
             request,
             access=access_from(workspace.environ, choice.checkpoint.hub),
             fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            progress=_Totals(report, preview.total_bytes),
+            progress=Totals(report, preview.total_bytes),
         )
     except KeyboardInterrupt:
         raise InterruptedRunError(
@@ -128,11 +128,18 @@ def pull(  # noqa: PLR0913 - one argument an option
 
 
 def places_of(workspace: Workspace, given: tuple[Path, ...] = ()) -> Places:
-    """Where weights may lie on this machine already."""
+    """Where weights may lie on this machine already.
+
+    Raises:
+        UsageError: a directory that was named is not there.
+    """
+    for directory in given:
+        if not directory.is_dir():
+            raise UsageError(f"`--from {directory}` is not a directory", hint="name one that holds weight files")
     return Places(weights_root=workspace.weights_root, hub_cache=hub_cache(workspace.environ), given=given)
 
 
-class _Totals:
+class Totals:
     """Adds the files' progress up; the downloader calls from several threads."""
 
     def __init__(self, report: Report, total_bytes: int | None) -> None:

@@ -13,7 +13,7 @@ from v4deploy.commands.pull import choice_of, pull
 from v4deploy.commands.render import RenderReport, RenderRequest, render
 from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.serve import ServeRequest, preflight, serve
-from v4deploy.commands.verify import verify
+from v4deploy.commands.verify import VerifyRequest, verify
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.engine import LaunchOptions
 from v4deploy.domain.errors import NothingFitsError
@@ -70,7 +70,7 @@ def prepare(workspace: Workspace, request: UpRequest, *, report: Report) -> Prep
     assert done is not None, "a pull that is no dry run ends with its result"
     _done(report, "pull", f"{len(done.files)} files, {format_gb(done.total_bytes)}, in {done.directory}")
     _step(report, "verify", "hashing what is on the disk, without the network")
-    verified = verify(Path(done.directory))
+    verified = verify(workspace, VerifyRequest(directory=Path(done.directory)))
     if verified.error is not None:
         raise verified.error
     _done(report, "verify", f"{verified.data.checked_files} files are what was published")

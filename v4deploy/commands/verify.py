@@ -1,39 +1,109 @@
-"""Check weights on the disk against their manifest, without the network."""
+"""Check weights on the disk, without the network."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import threading
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v4deploy.commands.result import Report, Result, Transfer
 from v4deploy.commands.weights import pulled_directory
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.catalogue import resolve_quant
-from v4deploy.domain.errors import DownloadError, UsageError
-from v4deploy.pull import store
-from v4deploy.pull.verify import ProblemKind, VerifyReport, verify_directory
+from v4deploy.domain.errors import DownloadError, InterruptedRunError, UsageError, V4DeployError
+from v4deploy.domain.model import Checkpoint
+from v4deploy.pull.hashing import hashing_workers
+from v4deploy.pull.proof.report import Basis, FileProblem, ProblemKind, VerifyReport
+from v4deploy.pull.verify import verify_directory
 
 
-def verify(directory: Path, *, report: Report | None = None) -> Result[VerifyReport]:
-    """Hash every file of a pulled directory; problems end with exit code 5.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """What to check.
+
+    Attributes:
+        directory: with a manifest, of the hub's cache, of `hf download`, or with weight files from anywhere.
+        expected: checkpoints of which it should be one; empty: any.
+        quick: sizes and headers only.
+        jobs: files to hash at once; None: one a core.
+    """
+
+    directory: Path
+    expected: tuple[Checkpoint, ...] = ()
+    quick: bool = False
+    jobs: int | None = None
+
+
+def verify(workspace: Workspace, request: VerifyRequest, *, report: Report | None = None) -> Result[VerifyReport]:
+    """Hash every file; problems, and files that nobody vouches for, end with exit code 5.
 
     Raises:
-        DownloadError: nothing was pulled there.
+        DownloadError: there are no weights.
+        UsageError: the directory holds several cached snapshots.
         ProfileError: its manifest is broken.
+        InterruptedRunError: Ctrl-C.
     """
-    manifest = store.read_manifest(directory)
-    total_bytes = sum(file.size_bytes for file in manifest.files) if manifest else 0
-    done = verify_directory(directory, max_workers=os.cpu_count() or 1, on_bytes=_totals(report, total_bytes))
-    if done.is_right:
-        return Result(kind="verify", data=done)
-    bad = [problem for problem in done.problems if problem.kind is not ProblemKind.EXTRA]
-    error = DownloadError(
-        f"{len(bad)} of {done.files} files in {done.directory} are not what was published",
-        hint="remove the files named above and run `v4deploy pull` again: it fetches only what is missing",
-        details=tuple(f"{problem.path}: {problem.kind}: {problem.summary}" for problem in bad),
+    catalogue = [checkpoint for model in workspace.catalogue.models for checkpoint in model.checkpoints]
+    totals = _Totals(report)
+    try:
+        done = verify_directory(
+            request.directory,
+            max_workers=request.jobs or hashing_workers(),
+            quick=request.quick,
+            catalogue=request.expected or catalogue,
+            architectures={model.architecture.gguf_arch for model in workspace.catalogue.models},
+            on_begin=totals.begin,
+            on_bytes=totals.on_bytes,
+        )
+    except KeyboardInterrupt:
+        raise InterruptedRunError("interrupted; verifying changes nothing", hint="run the same command again") from None
+    return judged(_compared(done, request.expected), quick=request.quick)
+
+
+def judged(done: VerifyReport, *, quick: bool) -> Result[VerifyReport]:
+    """The report with the error that it amounts to."""
+    return Result(kind="verify", data=done, error=_error(done, quick=quick))
+
+
+def _error(done: VerifyReport, *, quick: bool) -> V4DeployError | None:
+    if done.wrong:
+        bad = {problem.path for problem in done.wrong}
+        return DownloadError(
+            f"{len(bad)} of {len(done.files)} files in {done.directory} are not right",
+            hint=_way_out(done),
+            details=tuple(f"{problem.path}: {problem.kind}: {problem.summary}" for problem in done.wrong),
+        )
+    if done.not_proven and not quick:
+        return DownloadError(
+            f"{len(done.not_proven)} of {len(done.files)} files in {done.directory} are not proven: their headers are "
+            "right, but nothing here knows their hashes",
+            hint=f"`v4deploy pull MODEL --quant NAME --from {done.directory}` proves them against the hub and adopts "
+            "them; `--quick` is content with headers",
+        )
+    return None
+
+
+def _way_out(done: VerifyReport) -> str:
+    match done.basis:
+        case Basis.MANIFEST:
+            return f"`v4deploy verify --directory {done.directory} --repair` fetches the bad files alone"
+        case Basis.HUB_CACHE:
+            return "`hf cache rm` the repository and download it again, or `v4deploy pull`: it adopts what is right"
+        case Basis.HUB_DOWNLOAD | Basis.CATALOGUE | Basis.NONE:
+            return (
+                f"`v4deploy pull MODEL --quant NAME --from {done.directory}` adopts what is right and fetches the rest"
+            )
+
+
+def _compared(done: VerifyReport, expected: tuple[Checkpoint, ...]) -> VerifyReport:
+    """With a problem more when the directory holds another repository than the one that was named."""
+    repos = sorted({checkpoint.repo for checkpoint in expected})
+    if not repos or done.repo is None or done.repo.lower() in {repo.lower() for repo in repos}:
+        return done
+    problem = FileProblem(
+        path=".", kind=ProblemKind.WRONG_REPOSITORY, summary=f"holds {done.repo}, not {' or '.join(repos)}"
     )
-    return Result(kind="verify", data=done, error=error)
+    return replace(done, problems=(problem, *done.problems))
 
 
 def directory_of(workspace: Workspace, *, model: str, quant: str | None) -> Path:
@@ -47,10 +117,8 @@ def directory_of(workspace: Workspace, *, model: str, quant: str | None) -> Path
     wanted = resolve_quant(found, release, quant)[0] if quant is not None else None
     pulled = [
         (checkpoint, directory)
-        for checkpoint in found.checkpoints
-        if checkpoint.release == release.id
-        and wanted in {None, checkpoint.quant}
-        and (directory := pulled_directory(workspace, checkpoint)) is not None
+        for checkpoint in checkpoints_of(workspace, model=model, quant=quant)
+        if (directory := pulled_directory(workspace, checkpoint)) is not None
     ]
     directories = {directory for _, directory in pulled}
     if len(directories) == 1:
@@ -64,12 +132,40 @@ def directory_of(workspace: Workspace, *, model: str, quant: str | None) -> Path
     raise UsageError(f"several checkpoints of {release.id} were pulled", hint=f"choose one: {names}, or `--directory`")
 
 
-def _totals(report: Report | None, total_bytes: int) -> Callable[[str, int, int], None]:
-    files: dict[str, int] = {}
+def checkpoints_of(workspace: Workspace, *, model: str, quant: str | None) -> tuple[Checkpoint, ...]:
+    """What a model, or a repository, and a quant can mean.
 
-    def on_bytes(path: str, done_bytes: int, _size_bytes: int) -> None:
-        files[path] = done_bytes
-        if report is not None:
-            report(Transfer(path=path, done_bytes=sum(list(files.values())), total_bytes=total_bytes))
+    Raises:
+        UsageError: an unknown name.
+    """
+    found, release = workspace.catalogue.model_and_release(model)
+    wanted = resolve_quant(found, release, quant)[0] if quant is not None else None
+    repo = model.strip().lower() if "/" in model else None
+    return tuple(
+        checkpoint
+        for checkpoint in found.checkpoints
+        if checkpoint.release == release.id
+        and wanted in {None, checkpoint.quant}
+        and repo in {None, checkpoint.repo.lower()}
+    )
 
-    return on_bytes
+
+class _Totals:
+    """Adds the files' progress up; the threads that hash call at once."""
+
+    def __init__(self, report: Report | None) -> None:
+        self._report = report
+        self._total_bytes = 0
+        self._files: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, total_bytes: int) -> None:
+        self._total_bytes = total_bytes
+
+    def on_bytes(self, path: str, done_bytes: int, _size_bytes: int) -> None:
+        if self._report is None:
+            return
+        with self._lock:
+            self._files[path] = done_bytes
+            total = sum(self._files.values())
+            self._report(Transfer(path=path, done_bytes=total, total_bytes=self._total_bytes))

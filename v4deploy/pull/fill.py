@@ -22,7 +22,7 @@ from v4deploy.pull.download import Control, Job, OneFileError, Progress, Source,
 from v4deploy.pull.filetransfer import Outcome
 from v4deploy.pull.hashing import StoppedError
 from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan, Manifest
-from v4deploy.pull.part import settled
+from v4deploy.pull.part import resumable_bytes, settled
 from v4deploy.pull.request import SPARE_BYTES
 from v4deploy.pull.transfer import transfer_files
 from v4deploy.pull.transport import Transport
@@ -111,7 +111,9 @@ class _Fill:
         # Read only now that the directory is ours: another pull may have added its files meanwhile.
         before = store.read_manifest(self._directory) or self._empty_manifest()
         now = dataclasses.replace(before, endpoint_host=self._access.host, fetched_at=fetched_at)
-        self._manifest = now.with_selection(self._order.checkpoint, self._order.roles, self._order.files)
+        self._manifest = now.with_selection(self._order.checkpoint, self._order.roles, self._order.files).without_proof(
+            self._order.distrusted
+        )
         complete, incomplete = self._sorted_out()
         if incomplete:
             self._adopt(incomplete, fetched_at)
@@ -196,7 +198,7 @@ class _Fill:
         self._progress.advanced(file.path, file.size_bytes, file.size_bytes)
 
     def _check_network_and_space(self, incomplete: Sequence[FilePlan]) -> None:
-        needed = [file.size_bytes - store.kept_bytes(self._directory, file) for file in incomplete]
+        needed = [file.size_bytes - self._kept_bytes(file) for file in incomplete]
         if self._access.offline and any(needed):
             raise failures.offline(f"{sum(1 for size in needed if size)} of {len(incomplete)} files")
         free = store.free_bytes(self._directory)
@@ -207,6 +209,12 @@ class _Fill:
             f"{format_gb(SPARE_BYTES)} have to stay free: {format_gb(sum(needed) + SPARE_BYTES - free)} are missing",
             hint="free space there, or set V4DEPLOY_WEIGHTS_DIR to a larger disk; nothing was fetched",
         )
+
+    def _kept_bytes(self, file: FilePlan) -> int:
+        """What is known to be wrong stays until its replacement is complete, so both need room."""
+        if file.path in self._order.distrusted:
+            return resumable_bytes(self._directory / file.path, file)
+        return store.kept_bytes(self._directory, file)
 
     def _job(self, file: FilePlan) -> Job:
         manifest = self._manifest
@@ -221,6 +229,7 @@ class _Fill:
                 for transport in self._transports
             ),
             destination=self._directory / file.path,
+            is_distrusted=file.path in self._order.distrusted,
         )
 
     def _note(self, _job: Job, outcome: Outcome) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,12 @@ def new_digest(file: FilePlan) -> Digest:
         return hashlib.sha256()
     # Git hashes a header in front of the content (gitformat-loose: "blob <size>\0").
     return hashlib.sha1(f"blob {file.size_bytes}\0".encode(), usedforsecurity=False)
+
+
+def hashing_workers() -> int:
+    """Files to hash at once: one a core that this process may run on; more than 64 only wait for the disk."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 64)
 
 
 def hash_file(

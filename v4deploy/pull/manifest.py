@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -101,6 +101,13 @@ class Manifest:
     def with_file(self, finished: FilePlan) -> Manifest:
         """The manifest with one entry replaced."""
         files = tuple(finished if file.path == finished.path else file for file in self.files)
+        return dataclasses.replace(self, files=files)
+
+    def without_proof(self, paths: Collection[str]) -> Manifest:
+        """The manifest with these entries unfinished: their files have to be checked or fetched again."""
+        files = tuple(
+            dataclasses.replace(file, modified_nanoseconds=None) if file.path in paths else file for file in self.files
+        )
         return dataclasses.replace(self, files=files)
 
     def with_selection(self, checkpoint: str, roles: Sequence[FileRole], files: Sequence[FilePlan]) -> Manifest:

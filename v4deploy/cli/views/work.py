@@ -1,4 +1,4 @@
-"""How pull, verify, render, serve, up and demo look: what was done, and where it is."""
+"""How pull, render, serve, up and demo look: what was done, and where it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from v4deploy.domain.units import format_gb
 from v4deploy.pull.adopt.adopt import Adopted
 from v4deploy.pull.adopt.places import Origin
 from v4deploy.pull.adopt.take import Method
-from v4deploy.pull.verify import ProblemKind, VerifyReport
 from v4deploy.render.write import Outcome
 
 
@@ -75,14 +74,6 @@ def _print_preview(console: Console, report: PullReport) -> None:
         rows.add_row("[fail]too little by[/fail]", format_gb(preview.missing_bytes))
     console.print(rows)
     console.print(f"target: {escape(preview.directory)}")
-
-
-def view_verify(console: Console, report: VerifyReport) -> None:
-    console.print(f"[bold]{escape(report.repo)}[/bold] @ {report.revision}")
-    for problem in report.problems:
-        style = "warn" if problem.kind is ProblemKind.EXTRA else "fail"
-        console.print(f"  [{style}]{problem.kind}[/]  {escape(problem.path)}: {escape(problem.summary)}")
-    console.print(f"{report.checked_files} of {report.files} files hashed, {format_gb(report.checked_bytes)}")
 
 
 def view_render(console: Console, report: RenderReport) -> None:

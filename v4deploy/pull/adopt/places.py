@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
-from v4deploy.domain.errors import ProfileError, UsageError, V4DeployError
+from v4deploy.domain.errors import V4DeployError
 from v4deploy.pull import store
 from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan
 
@@ -45,11 +45,7 @@ class Candidate:
 
 
 class Finds:
-    """What lies at these places and may be one of the wanted files. Directories are read once, files not at all.
-
-    Raises:
-        UsageError: a directory that the user named is not there.
-    """
+    """What lies at these places and may be one of the wanted files. Directories are read once, files not at all."""
 
     def __init__(self, places: Places, wanted: Sequence[FilePlan]) -> None:
         hashes = {file.expected_hash for file in wanted}
@@ -84,7 +80,7 @@ def pulled_entries(weights_root: Path) -> Iterator[tuple[Path, FilePlan]]:
     A manifest that cannot be read hides its directory: whoever pulls there hears of it, others need not.
     """
     for path in sorted(weights_root.glob(f"*/*/{MANIFEST_NAME}")):
-        with contextlib.suppress(ProfileError, V4DeployError):
+        with contextlib.suppress(V4DeployError):
             manifest = store.read_manifest(path.parent)
             for file in manifest.files if manifest else ():
                 yield path.parent, file
@@ -106,8 +102,6 @@ def _blob_directories(hub_cache: Path) -> tuple[Path, ...]:
 def _given_by_size(directories: Iterable[Path], sizes: Collection[int]) -> dict[int, list[Path]]:
     found: dict[int, list[Path]] = {}
     for directory in directories:
-        if not directory.is_dir():
-            raise UsageError(f"`--from {directory}` is not a directory", hint="name one that holds weight files")
         for folder, _, names in os.walk(directory):
             for path in (Path(folder) / name for name in sorted(names)):
                 size_bytes = _size(path)

@@ -13,7 +13,7 @@ from v4deploy.pull.access import HubAccess
 from v4deploy.pull.adopt.adopt import Adopted
 from v4deploy.pull.adopt.places import Places
 from v4deploy.pull.download import Control, Progress
-from v4deploy.pull.fill import Order, fill_directory
+from v4deploy.pull.fill import Filled, Order, fill_directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +48,8 @@ def repair_directory(  # noqa: PLR0913 - what a pull is given, and the paths
     manifest = store.read_manifest(directory)
     if manifest is None:
         raise DownloadError(f"{directory} has no manifest that says what belongs there", hint="v4deploy pull MODEL")
-    control = control or Control()
     left = {file.path for file in manifest.files} & set(paths)
-    fetched_bytes = 0
-    adopted: list[Adopted] = []
-    findings: list[Finding] = []
+    filled: list[Filled] = []
     for selection in manifest.selections:
         bad = left & set(selection.paths)
         left -= bad
@@ -69,13 +66,12 @@ def repair_directory(  # noqa: PLR0913 - what a pull is given, and the paths
             places=places,
             distrusted=frozenset(bad),
         )
-        done = fill_directory(order, access=access, fetched_at=fetched_at, progress=progress, control=control)
-        fetched_bytes += done.fetched_bytes
-        adopted.extend(done.adopted)
-        findings.extend(done.findings)
+        filled.append(
+            fill_directory(order, access=access, fetched_at=fetched_at, progress=progress, control=control or Control())
+        )
     return Repaired(
-        paths=tuple(sorted(set(paths) - left)),
-        fetched_bytes=fetched_bytes,
-        adopted=tuple(adopted),
-        findings=tuple(findings),
+        paths=tuple(sorted(file.path for done in filled for file in done.files)),
+        fetched_bytes=sum(done.fetched_bytes for done in filled),
+        adopted=tuple(adopted for done in filled for adopted in done.adopted),
+        findings=tuple(finding for done in filled for finding in done.findings),
     )

@@ -60,6 +60,10 @@ def verify_directory(  # noqa: PLR0913 - each is a choice of the caller
     by_size = sorted(claims.files, key=lambda claim: -sizes[claim.path])
     on_begin(0 if quick else sum(sizes[claim.path] for claim in claims.files if claim.hashes))
     run_all(checker.check, by_size, on_result=note, max_workers=max_workers, on_stop=stop.set)
+    return _report(directory, claims, checked, elapsed_seconds=round(time.monotonic() - began, 3))
+
+
+def _report(directory: Path, claims: Claims, checked: Mapping[str, Checked], *, elapsed_seconds: float) -> VerifyReport:
     problems = [
         *(result.problem for result in checked.values() if result.problem is not None),
         *_between_files(directory, claims, checked),
@@ -75,7 +79,7 @@ def verify_directory(  # noqa: PLR0913 - each is a choice of the caller
         checked_files=len(hashed),
         checked_bytes=sum(file.size_bytes or 0 for file in hashed),
         problems=tuple(sorted(problems, key=lambda problem: problem.path)),
-        elapsed_seconds=round(time.monotonic() - began, 3),
+        elapsed_seconds=elapsed_seconds,
     )
 
 

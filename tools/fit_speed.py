@@ -243,7 +243,7 @@ def model_text(file: MeasurementFile, classes: Sequence[Validated]) -> str:
     newest = max(run.as_of for run in file.runs if run.run_class is not None)
     lines = [
         "# Written by tools/fit_speed.py (`make fit-speed`) from measurements.yaml; do not edit.",
-        "# Keys: see SpeedFile in v4deploy/catalogue/wire_speed.py.",
+        "# Keys: see SpeedModel in v4deploy/domain/speed_model.py.",
         f"as_of: {newest}",
         "classes:",
     ]
@@ -276,16 +276,16 @@ def _class_line(one: Validated, depth: str | None) -> str:
     chips = ", ".join(dict.fromkeys(point.run.chip for point in one.fitted if point.run.chip))
     engines = ", ".join(dict.fromkeys(point.run.engine.split()[0].lower() for point in one.fitted))
     sources = ", ".join(dict.fromkeys(point.run.source for point in one.fitted))
-    prefill = ("null", "null") if one.prefill is None else tuple(f"{flops / 1e12:.1f}" for flops in one.prefill)
+    prefill = ("null", "null") if one.prefill is None else tuple(f"{flops:.2e}" for flops in one.prefill)
     batches = ", ".join(f"[{sequences}, {slower:.2f}]" for sequences, slower in one.batches)
     return (
         f"  - {{id: {one.entry.id}, engines: [{', '.join(one.entry.serves)}], archs: [{', '.join(one.entry.archs)}],"
         f" measured_chips: [{chips}], measured_engines: [{engines}], efficiency: {one.efficiency:.2f},"
-        f" layer_microseconds: {one.layer_seconds * 1e6:.1f}, runs: {len(one.fitted)},"
+        f" layer_seconds: {one.layer_seconds:.7f}, runs: {len(one.fitted)},"
         f" worst_error: {_worst(one.same_errors)},"
         f" worst_error_elsewhere: {_worst(one.other_errors)}, spread: {one.spread:.2f},"
         f" spread_elsewhere: {one.other_spread:.2f}, batches: [{batches}],"
-        f" prefill_tflops_low: {prefill[0]}, prefill_tflops_high: {prefill[1]},"
+        f" prefill_flops_low: {prefill[0]}, prefill_flops_high: {prefill[1]},"
         f" depth: {'null' if depth is None else _quoted(depth)}, source: {_quoted(sources)}}}"
     )
 

@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 
 from v4deploy.catalogue.load import load_catalogue
-from v4deploy.catalogue.wire_speed import AcceptEntry, HostReadEntry
 from v4deploy.catalogue.yaml_source import parse_profile, read_yaml
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import Layout
+from v4deploy.domain.speed_model import AcceptLength, HostRead
 from v4deploy.domain.units import GB
 from v4deploy.planning.active_bytes import matrix_flops, reads_of
 from v4deploy.planning.attention import shares_kv_stream
@@ -82,8 +82,8 @@ class MeasurementFile:
     repeat_percent: int
     inferred_percent: int
     depths: dict[str, str]
-    accept_lengths: tuple[AcceptEntry, ...]
-    host_read: HostReadEntry
+    accept_lengths: tuple[AcceptLength, ...]
+    host_read: HostRead
     runs: tuple[RunEntry, ...]
 
 

@@ -80,7 +80,16 @@ def test_checkpoints_read_what_their_sizes_say(checkpoint_id: str, gigabytes: fl
     assert reads(checkpoint_id).token / 1e9 == pytest.approx(gigabytes, rel=tolerance)
 
 
+@pytest.mark.parametrize(
+    ("checkpoint_id", "architecture"),
+    [("v4-flash-0731-native", FLASH), ("v4-pro-0813-native", PRO), ("v4.1-flash-1017-native", FLASH_41)],
+)
+def test_the_official_files_read_what_their_components_sum_to(checkpoint_id: str, architecture: Architecture) -> None:
+    assert reads(checkpoint_id).token == pytest.approx(native_reads(architecture).total, rel=0.002)
+
+
 def test_the_replicated_part_is_what_every_rank_reads() -> None:
+    assert reads("v4.1-flash-1017-native").replicated / 1e9 == pytest.approx(0.8, abs=0.05)
     assert reads("v4-flash-0731-native").replicated / 1e9 == pytest.approx(1.3, abs=0.02)
     assert reads("v4-pro-0813-native").replicated / 1e9 == pytest.approx(3.54, abs=0.02)
 

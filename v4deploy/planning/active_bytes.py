@@ -87,13 +87,14 @@ def native_reads(a: Architecture) -> NativeReads:
     indexer += len(a.index_source_layers) * index_queries
     head = a.vocabulary * a.hidden_size * _BF16
     named = a.layers * (shared + attention) + compressor + indexer + head
+    parts = native_parts(a, None)
     return NativeReads(
         routed=a.layers * a.active_experts * expert_bytes(a),
         shared=a.layers * shared,
         attention=a.layers * attention,
         compressor=compressor,
         indexer=indexer,
-        rest=native_parts(a, None).dense_bytes - head - _unread_bytes(a) - named,
+        rest=parts.sharded + parts.replicated - head - _hash_table_bytes(a) - named,
         head=head,
     )
 
@@ -113,7 +114,7 @@ def reads_of(checkpoint: Checkpoint, a: Architecture, draft: Draft | None) -> Re
             return None
         # Of the embedding, which is as large as the head, a token reads one row.
         head = a.vocabulary * a.hidden_size * _BF16
-        sharded, replicated = known.parts.sharded - head, known.parts.replicated - _unread_bytes(a)
+        sharded, replicated = known.parts.sharded - head, known.parts.replicated - _hash_table_bytes(a)
         experts = known.parts.experts
     return Reads(
         sharded=sharded,
@@ -171,7 +172,6 @@ def matrix_flops(a: Architecture) -> int:
     return 2 * (a.layers * experts + dense)
 
 
-def _unread_bytes(a: Architecture) -> int:
-    """Tables of which a token reads one row, and the vision tower: parts of the replicated bytes."""
-    hashed = min(a.hash_layers, a.layers)
-    return hashed * a.vocabulary * a.active_experts * _INT64 + (a.vision_bytes or 0)
+def _hash_table_bytes(a: Architecture) -> int:
+    """Tables of the hash-routed layers, of which a token reads one row: a part of the replicated bytes."""
+    return min(a.hash_layers, a.layers) * a.vocabulary * a.active_experts * _INT64

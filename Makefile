@@ -30,6 +30,10 @@ fit-speed: $(VENV)/.installed
 bench-pull: $(VENV)/.installed
 	$(BIN)/python benchmarks/pull.py
 
+# What each recorded machine of the tests claims, and what the survey makes of it, as markdown.
+recordings-table: $(VENV)/.installed
+	@$(BIN)/python -m tools.recordings_table
+
 clean:
 	rm -rf $(VENV) dist build
 

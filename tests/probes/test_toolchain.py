@@ -42,7 +42,7 @@ def toolkit(root: str, version: str | None = CUDA_13) -> dict[str, Any]:
 
 def test_a_toolkit_tells_its_version_in_a_file(tmp_path: Path) -> None:
     found = software(tmp_path, **toolkit("/usr/local/cuda"))
-    assert found == (Software(name="CUDA toolkit", version="13.0.88", path="/usr/local/cuda"),)
+    assert found == (Software(name="CUDA toolkit", version="13.0.88", path="/usr/local/cuda/bin/nvcc"),)
 
 
 def test_the_toolkit_of_the_variable_comes_first(tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_links_to_one_toolkit_are_one(tmp_path: Path) -> None:
     facts = toolkit("/usr/local/cuda") | {
         "environ": {"CUDA_HOME": "/usr/local/cuda-13.0"},
         "present": ["/usr/local/cuda/bin/nvcc", "/usr/local/cuda-13.0/bin/nvcc"],
-        "disks": {"/usr/local/cuda": {"resolved_path": "/usr/local/cuda-13.0"}},
+        "disks": {"/usr/local/cuda/bin/nvcc": {"resolved_path": "/usr/local/cuda-13.0/bin/nvcc"}},
     }
-    assert [one.path for one in software(tmp_path, **facts)] == ["/usr/local/cuda-13.0"]
+    assert [one.path for one in software(tmp_path, **facts)] == ["/usr/local/cuda-13.0/bin/nvcc"]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_compiler_without_such_a_file_is_asked(tmp_path: Path, answer: dict[st
     found = software(
         tmp_path, programs={"nvcc": "/usr/bin/nvcc"}, present=["/usr/bin/nvcc"], commands={"nvcc": command}
     )
-    assert found == (Software(name="CUDA toolkit", version=version, path="/usr"),)
+    assert found == (Software(name="CUDA toolkit", version=version, path="/usr/bin/nvcc"),)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"cuda": 13}', '{"cuda": {"version": 13}}', CUDA_13[:40], "\x00"])

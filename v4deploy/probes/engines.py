@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import InstalledEngine
-from v4deploy.system.base import CommandRun, System
+from v4deploy.system.base import CommandRun, Failure, System
 
 # A build with CUDA wakes every GPU before it prints its version; cold, that takes seconds.
 VERSION_TIMEOUT_SECONDS = 6.0
@@ -146,7 +146,19 @@ def engine_findings(capture: EngineCapture) -> tuple[Finding, ...]:
         }
         if others:
             findings.append(_several_copies(program, (capture.paths[program], *others), versions))
-    return tuple(findings)
+    hung = [run for run in capture.runs.values() if run.failure is Failure.TIMED_OUT]
+    return (*findings, *(_hangs(run) for run in hung))
+
+
+def _hangs(run: CommandRun) -> Finding:
+    return Finding(
+        id="engine.program-hangs",
+        severity=Severity.WARN,
+        summary=f"`{' '.join(run.argv)}` gives no answer",
+        evidence=(Evidence(source=run.argv[0], error=f"ended after {VERSION_TIMEOUT_SECONDS:g} s without an answer"),),
+        why="an engine that hangs before it has loaded anything mostly hangs in the driver of a device",
+        fix="run it yourself; `nvidia-smi`, `rocm-smi` or `npu-smi info` tell whether the driver answers",
+    )
 
 
 def _several_copies(program: str, paths: tuple[str, ...], versions: Mapping[str, str | None]) -> Finding:

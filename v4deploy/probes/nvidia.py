@@ -174,7 +174,8 @@ def _failure_of(nvml: NvidiaReport, smi: NvidiaReport | None) -> DriverFailure:
     if smi is not None and smi.failure is not None and (library_is_missing(nvml) or nvml.failure is None):
         return smi.failure
     if nvml.failure is not None and nvml.failure.code is None and smi is not None and smi.failure is not None:
-        return smi.failure if smi.failure.code is not None else nvml.failure
+        says_more = smi.failure.code is not None or (smi.failure.is_hang and not nvml.failure.is_hang)
+        return smi.failure if says_more else nvml.failure
     return nvml.failure or nothing_listed
 
 

@@ -18,8 +18,6 @@ _SLICE_NAME = re.compile(r"\bMIG \d+g\.\d+gb\b")
 # NVML's numbers for a driver that cannot serve CUDA either: not loaded, device lost, reset required, refused by the
 # operating system, versions differ, unknown error. Asking would only cost time.
 _DRIVER_IS_DOWN = frozenset({9, 15, 16, 17, 18, 999})
-# Ten seconds were lost already, and CUDA hangs in the same driver.
-_HUNG = "gave no answer"
 
 
 def leaves_a_gap(report: NvidiaReport) -> bool:
@@ -28,7 +26,8 @@ def leaves_a_gap(report: NvidiaReport) -> bool:
     Integrated GPUs are always asked about: their drivers tell nothing, or a carve-out that means nothing.
     """
     if report.failure is not None:
-        return not report.failure.message.startswith(_HUNG) and not driver_refuses(report)
+        # Where it hung, seconds were lost already, and CUDA hangs in the same driver.
+        return not report.failure.is_hang and not driver_refuses(report)
     if not report.devices:
         return True
     return any(

@@ -48,6 +48,11 @@ class DriverFailure:
     message: str
     source: str
 
+    @property
+    def is_hang(self) -> bool:
+        """Whether the source gave no answer within its time limit, as the system layer and `nvidia_smi` word it."""
+        return self.message.startswith("gave no answer")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvidiaDevice:

@@ -86,6 +86,15 @@ def failure_finding(
         for device in around.pci
     ]
     if not around.present:
+        if failure.is_hang:
+            return Finding(
+                id="gpu.nvidia.tool-hangs",
+                severity=Severity.FAIL,
+                summary=f"{failure.source} hangs, and whether there is an NVIDIA device cannot be told",
+                evidence=tuple(evidence),
+                why="neither the bus nor the kernel shows one, as under WSL; engines that ask the same tool hang too",
+                fix="run `nvidia-smi` yourself; look for NVRM and Xid lines in `dmesg`, or remove a tool left behind",
+            )
         if failure.code is None or failure.code == _LIBRARY_NOT_FOUND:
             return None
         return Finding(
@@ -97,15 +106,13 @@ def failure_finding(
             fix="remove NVIDIA's driver packages if this machine never has such a GPU",
         )
     name, severity, summary, why, fix = _FAILURES.get(failure.code, _OTHER_FAILURE)
-    if failure.code in {None, 9, _LIBRARY_NOT_FOUND} and not failure.message.startswith(_NO_ANSWER):
+    if failure.code in {None, 9, _LIBRARY_NOT_FOUND} and not failure.is_hang:
         name, severity, summary, why, fix = _absent_driver(around) or (name, severity, summary, why, fix)
     return Finding(
         id=f"gpu.nvidia.{name}", severity=severity, summary=summary, evidence=tuple(evidence), why=why, fix=fix
     )
 
 
-# How the system layer and `nvidia_smi` word a time limit.
-_NO_ANSWER = "gave no answer"
 _Row = tuple[str, Severity, str, str | None, str | None]
 _FAILURES: dict[int | None, _Row] = {
     4: (

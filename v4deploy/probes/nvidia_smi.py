@@ -136,7 +136,8 @@ def _failure(run: CommandRun) -> DriverFailure:
     text = f"{run.stdout}\n{run.stderr}".strip()
     code = next((number for words, number in _MESSAGES if words in text), run.exit_status or None)
     if run.failure is not None:
-        words = {Failure.TIMED_OUT: "gave no answer in time", Failure.NOT_FOUND: "is not installed"}
+        taken = f"{run.duration_seconds:.0f} s" if run.duration_seconds else "time"
+        words = {Failure.TIMED_OUT: f"gave no answer in {taken}", Failure.NOT_FOUND: "is not installed"}
         return DriverFailure(code=None, message=words.get(run.failure, str(run.failure)), source=SOURCE)
     lost = _LOST.search(f"{text} ")
     message = " ".join(text.split()) or f"printed nothing and ended with status {run.exit_status}"

@@ -33,10 +33,10 @@ _TORCH_VALUE = r"^{name}(?::[^=\n]+)? = '([^'\n]+)'$"
 class ToolchainCapture:
     """Files by path, `nvcc --version` by the compiler's path, and names in the packages beside vLLM by folder.
 
-    `roots` are the toolkits that have a compiler, each once; links to one directory are one.
+    `compilers` are paths of compilers, each with where its links lead; links to one file are one.
     """
 
-    roots: tuple[str, ...] = ()
+    compilers: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileRead] = field(default_factory=dict)
     runs: Mapping[str, CommandRun] = field(default_factory=dict)
     packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -47,12 +47,12 @@ def collect_toolchain(system: System, packages: Mapping[str, tuple[str, ...]]) -
 
     `packages` holds the entries of the site-packages that vLLM runs with, by folder.
     """
-    roots = tuple(_roots(system))
-    files = {path: system.read_text(path) for path in map(_version_file, roots)}
-    silent = [_compiler(root) for root in roots if files[_version_file(root)].text is None]
+    compilers = _compilers(system)
+    files = {path: system.read_text(path) for path in map(_version_file, compilers.values())}
+    silent = [path for path, place in compilers.items() if files[_version_file(place)].text is None]
     torches = [f"{folder}/torch/version.py" for folder, names in packages.items() if "torch" in names]
     return ToolchainCapture(
-        roots=roots,
+        compilers=compilers,
         files={**files, **{path: system.read_text(path) for path in torches}},
         runs={path: system.run((path, "--version"), timeout_seconds=_COMMAND_TIMEOUT_SECONDS) for path in silent},
         packages=packages,
@@ -62,7 +62,8 @@ def collect_toolchain(system: System, packages: Mapping[str, tuple[str, ...]]) -
 def parse_toolchain(capture: ToolchainCapture) -> tuple[Software, ...]:
     """Toolkits in the order in which they are chosen, then what lies beside vLLM."""
     toolkits = (
-        Software(name="CUDA toolkit", version=_toolkit_version(root, capture), path=root) for root in capture.roots
+        Software(name="CUDA toolkit", version=_toolkit_version(path, place, capture), path=path)
+        for path, place in capture.compilers.items()
     )
     return (*toolkits, *_beside_vllm(capture))
 
@@ -94,30 +95,26 @@ def _torch(folder: str, text: str) -> Software:
     return Software(name="torch", version=found.get("__version__"), built_for=built_for, path=f"{folder}/torch")
 
 
-def _roots(system: System) -> Iterator[str]:
-    named = [system.environ.get(name, "") for name in _ROOT_VARIABLES]
-    on_path = system.which(NVCC)
-    if on_path is not None:
-        named.append(posixpath.dirname(posixpath.dirname(on_path)))
-    seen = set()
-    for root in (*named, _USUAL_ROOT):
-        place = system.disk_usage(root).resolved_path or root
-        if root.startswith("/") and place not in seen and system.exists(_compiler(root)):
-            seen.add(place)
-            yield root.rstrip("/") or "/"
+def _compilers(system: System) -> dict[str, str]:
+    """Compilers in the order in which they are chosen, each with the file that its links lead to."""
+    roots = [system.environ.get(name, "") for name in _ROOT_VARIABLES]
+    paths = [posixpath.join(root, "bin", NVCC) for root in roots if root.startswith("/")]
+    found: dict[str, str] = {}
+    for path in (*paths, system.which(NVCC), posixpath.join(_USUAL_ROOT, "bin", NVCC)):
+        if path is not None and system.exists(path):
+            place = system.disk_usage(path).resolved_path or path
+            if place not in found.values():
+                found[path] = place
+    return found
 
 
-def _compiler(root: str) -> str:
-    return posixpath.join(root, "bin", NVCC)
+def _version_file(compiler: str) -> str:
+    return posixpath.join(posixpath.dirname(posixpath.dirname(compiler)), "version.json")
 
 
-def _version_file(root: str) -> str:
-    return posixpath.join(root, "version.json")
-
-
-def _toolkit_version(root: str, capture: ToolchainCapture) -> str | None:
+def _toolkit_version(path: str, place: str, capture: ToolchainCapture) -> str | None:
     """The compiler's version from the toolkit's file, else as the compiler prints it."""
-    read = capture.files.get(_version_file(root))
+    read = capture.files.get(_version_file(place))
     try:
         parts = json.loads((read.text if read else None) or "{}")
         version = parts.get("cuda_nvcc", parts.get("cuda", {})).get("version")
@@ -125,6 +122,6 @@ def _toolkit_version(root: str, capture: ToolchainCapture) -> str | None:
         version = None
     if isinstance(version, str):
         return version
-    run = capture.runs.get(_compiler(root))
+    run = capture.runs.get(path)
     match = _NVCC_VERSION.search(run.stdout) if run else None
     return match[1] if match else None

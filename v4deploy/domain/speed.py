@@ -66,8 +66,8 @@ class SpeedEstimate:
         prefill_tokens_per_second: reading a prompt.
         load_seconds: reading the weights from disk when the engine starts.
         download_seconds: fetching the weights.
-        token_read_bytes: weights and cache that one token needs, without drafting, over all devices; None where the
-            checkpoint's size is not known.
+        token_read_bytes: weights that one token needs, without drafting, over all devices; None where the checkpoint's
+            size is not known.
         notes: what the figures leave out.
     """
 

@@ -9,8 +9,9 @@ from rich.markup import escape
 
 from v4deploy.cli.views.common import table
 from v4deploy.domain.speed import SpeedEstimate, SpeedFigure
+from v4deploy.domain.units import format_gb
 
-_LEAST_SHOWN_DECIMAL = 10
+_LEAST_WITHOUT_DECIMAL = 10
 """Below this a figure has one decimal: 1.4 and 1.9 tokens a second are not the same."""
 
 
@@ -24,6 +25,8 @@ def print_speed(console: Console, speed: SpeedEstimate, concurrency: int) -> Non
         lines.add_row(f"  each of {concurrency}", *_cells(speed.each_tokens_per_second))
         lines.add_row(f"  all {concurrency}", *_cells(speed.all_tokens_per_second))
     lines.add_row("  prefill", *_cells(speed.prefill_tokens_per_second))
+    if speed.token_read_bytes is not None:
+        lines.add_row("  one token", format_gb(speed.token_read_bytes), "[dim]of weights are read for it[/dim]")
     lines.add_row("  start", *_cells(speed.load_seconds, is_time=True))
     lines.add_row("  download", *_cells(speed.download_seconds, is_time=True))
     console.print(lines)
@@ -41,7 +44,7 @@ def _cells(figure: SpeedFigure, *, is_time: bool = False) -> tuple[str, str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.1f}" if value < _LEAST_SHOWN_DECIMAL else f"{value:,.0f}"
+    return f"{value:,.1f}" if value < _LEAST_WITHOUT_DECIMAL else f"{value:,.0f}"
 
 
 def _time(seconds: float) -> str:

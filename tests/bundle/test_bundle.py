@@ -15,6 +15,7 @@ from v4deploy.bundle.index import INDEX_NAME, UNFINISHED_NAME
 from v4deploy.bundle.staging import Staging
 from v4deploy.domain.errors import DownloadError, ProfileError
 from v4deploy.pull import store
+from v4deploy.pull.lock import locked
 from v4deploy.pull.part import write_atomically
 
 
@@ -322,5 +323,5 @@ def test_staged_files_that_vanished_are_read_again(courier: Courier) -> None:
 def test_two_installations_at_once_are_refused(courier: Courier) -> None:
     courier.create()
     courier.target.mkdir(parents=True)
-    with store.locked(courier.target, since="now"):
+    with locked(courier.target, since="now"):
         assert "is running" in failure(courier).message

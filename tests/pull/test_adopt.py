@@ -20,6 +20,7 @@ from v4deploy.pull import store
 from v4deploy.pull.access import HubAccess, hub_cache
 from v4deploy.pull.adopt.places import Origin, Places
 from v4deploy.pull.adopt.take import Method
+from v4deploy.pull.lock import locked
 from v4deploy.pull.part import LEFTOVER_SUFFIXES, part_path
 from v4deploy.pull.pull import PullResult
 from v4deploy.pull.request import SPARE_BYTES
@@ -144,7 +145,7 @@ def test_a_running_pull_keeps_its_parts(desk: Desk, tmp_path: Path) -> None:
         desk.pull(desk.request(max_workers=1))
     old = store.target_directory(desk.weights, REPO, desk.hub.repositories[REPO].commit)
     write(tmp_path / "published" / REPO / "README.md", b"# another commit\n")
-    with FaultyHub(tmp_path / "published") as hub, store.locked(old, since="now"):
+    with FaultyHub(tmp_path / "published") as hub, locked(old, since="now"):
         request = dataclasses.replace(desk.request(), places=Places(weights_root=desk.weights))
         result = desk.pull(request, access=HubAccess(endpoint=hub.endpoint))
     desk.assert_right(result)

@@ -17,8 +17,8 @@ from tests.pull.conftest import Desk
 from tests.support.pull_builders import REPO
 from v4deploy.domain.errors import DownloadError
 from v4deploy.pull.access import HubAccess
+from v4deploy.pull.lock import LOCK_NAME
 from v4deploy.pull.part import Part, journal_path, part_path
-from v4deploy.pull.store import LOCK_NAME
 from v4deploy.pull.transport import Transport
 from v4deploy.pull.verify import verify_directory
 

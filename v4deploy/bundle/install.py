@@ -18,6 +18,7 @@ from v4deploy.domain.units import format_gb
 from v4deploy.pull import store
 from v4deploy.pull.download import disk_error
 from v4deploy.pull.hashing import READ_BYTES, hash_file
+from v4deploy.pull.lock import locked
 from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan
 from v4deploy.pull.part import settled
 from v4deploy.pull.request import SPARE_BYTES
@@ -58,7 +59,7 @@ def install(shelf: Shelf, weights_root: Path, *, now: str, on_bytes: OnBytes = l
     target = store.target_directory(weights_root, manifest.repo, manifest.revision)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with store.locked(target, since=now):
+        with locked(target, since=now):
             return _Install(shelf, target, on_bytes).run()
     except OSError as error:
         raise disk_error(error, target / MANIFEST_NAME) from error

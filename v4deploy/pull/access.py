@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,12 +21,23 @@ _TRUE_WORDS = {"1", "ON", "YES", "TRUE"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubAccess:
-    """Where a hub is and how we may ask it. The token never shows in a repr."""
+    """Where a hub is and how we may ask it. The token never shows in a repr.
+
+    Attributes:
+        mirrors: addresses that carry the same repositories; each file that the hub does not give comes from the first
+            that does.
+    """
 
     hub: Hub = Hub.HUGGINGFACE
     endpoint: str = DEFAULT_ENDPOINT
     token: str | None = field(default=None, repr=False)
     offline: bool = False
+    mirrors: tuple[str, ...] = ()
+
+    def with_mirrors(self) -> tuple[HubAccess, ...]:
+        """This hub, then its mirrors in their order. They get no token: it was given to the hub."""
+        others = (dataclasses.replace(self, endpoint=mirror, token=None, mirrors=()) for mirror in self.mirrors)
+        return (self, *others)
 
     @property
     def is_loopback(self) -> bool:
@@ -51,7 +63,8 @@ class HubAccess:
 
 def access_from(environ: Mapping[str, str], hub: Hub = Hub.HUGGINGFACE) -> HubAccess:
     """How to ask a hub, from its own variables: HF_ENDPOINT, HF_TOKEN or the token file that `hf auth login` writes;
-    MODELSCOPE_ENDPOINT and MODELSCOPE_API_TOKEN. HF_HUB_OFFLINE forbids the network for both.
+    MODELSCOPE_ENDPOINT and MODELSCOPE_API_TOKEN. V4DEPLOY_HF_MIRRORS and V4DEPLOY_MODELSCOPE_MIRRORS name mirrors;
+    HF_HUB_OFFLINE forbids the network for both.
 
     Raises:
         UsageError: the endpoint is not an http or https address, or the token could not be sent.
@@ -60,10 +73,15 @@ def access_from(environ: Mapping[str, str], hub: Hub = Hub.HUGGINGFACE) -> HubAc
     match hub:
         case Hub.HUGGINGFACE:
             endpoint = _address(environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT, "HF_ENDPOINT", DEFAULT_ENDPOINT)
-            return HubAccess(endpoint=endpoint, token=_token_from(environ), offline=offline)
+            mirrors = _mirrors(environ, "V4DEPLOY_HF_MIRRORS")
+            return HubAccess(endpoint=endpoint, token=_token_from(environ), offline=offline, mirrors=mirrors)
         case Hub.MODELSCOPE:
             return HubAccess(
-                hub=hub, endpoint=_modelscope_endpoint(environ), token=_modelscope_token(environ), offline=offline
+                hub=hub,
+                endpoint=_modelscope_endpoint(environ),
+                token=_modelscope_token(environ),
+                offline=offline,
+                mirrors=_mirrors(environ, "V4DEPLOY_MODELSCOPE_MIRRORS"),
             )
 
 
@@ -73,6 +91,12 @@ def _address(text: str, variable: str, example: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise UsageError(f"{variable} is not an address of a hub", hint=f"write it like `{example}`, or unset it")
     return endpoint
+
+
+def _mirrors(environ: Mapping[str, str], variable: str) -> tuple[str, ...]:
+    """Addresses with commas or blanks between them."""
+    words = environ.get(variable, "").replace(",", " ").split()
+    return tuple(dict.fromkeys(_address(word, variable, "https://mirror.example") for word in words))
 
 
 def _modelscope_endpoint(environ: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.model import FileRole, Hub
 from v4deploy.domain.units import format_gb
-from v4deploy.pull import failures, store
+from v4deploy.pull import failures, store, target
 from v4deploy.pull.access import HubAccess, file_url
 from v4deploy.pull.adopt.adopt import Adopted, Adopter
 from v4deploy.pull.adopt.parts import adopt_parts
@@ -21,6 +21,7 @@ from v4deploy.pull.adopt.places import Finds, Places
 from v4deploy.pull.download import Control, Job, OneFileError, Progress, Source, disk_error
 from v4deploy.pull.filetransfer import Outcome
 from v4deploy.pull.hashing import StoppedError
+from v4deploy.pull.lock import Watch, locked
 from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan, Manifest
 from v4deploy.pull.part import resumable_bytes, settled
 from v4deploy.pull.request import SPARE_BYTES
@@ -79,7 +80,7 @@ def fill_directory(order: Order, *, access: HubAccess, fetched_at: str, progress
     fill = _Fill(order, access, control, progress)
     try:
         order.directory.mkdir(parents=True, exist_ok=True)
-        with store.locked(order.directory, since=fetched_at):
+        with locked(order.directory, since=fetched_at, watch=Watch(tell=_teller(progress))):
             files = fill.run(fetched_at)
     except OSError as error:
         raise disk_error(error, order.directory / MANIFEST_NAME) from error
@@ -88,6 +89,13 @@ def fill_directory(order: Order, *, access: HubAccess, fetched_at: str, progress
     return Filled(
         files=files, fetched_bytes=fill.fetched_bytes, adopted=tuple(fill.adopted), findings=tuple(fill.findings)
     )
+
+
+def _teller(progress: Progress) -> Callable[[str, float], None]:
+    def tell(reason: str, wait_seconds: float) -> None:
+        progress.waiting("directory", reason, wait_seconds)
+
+    return tell
 
 
 class _Fill:
@@ -102,7 +110,7 @@ class _Fill:
         self._access = access
         self._control = control
         self._progress = progress
-        self._transports = (Transport(access),)
+        self._transports = tuple(Transport(one) for one in access.with_mirrors())
         self._manifest = self._empty_manifest()
         self._errors: list[DownloadError] = []
 
@@ -119,6 +127,7 @@ class _Fill:
             self._adopt(incomplete, fetched_at)
             complete, incomplete = self._sorted_out()
         self._check_network_and_space(incomplete)
+        self.findings.extend(target.check(target.look_at(self._directory), self._directory, incomplete))
         store.write_manifest(self._directory, self._manifest)
         for file in complete:
             self._progress.advanced(file.path, file.size_bytes, file.size_bytes)

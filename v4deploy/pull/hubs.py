@@ -18,7 +18,8 @@ _UNREACHABLE_ATTEMPTS = 3
 def list_repository(
     repo: str, revision: str | None, access: HubAccess, *, policy: RetryPolicy, pause: Callable[[str, float], None]
 ) -> Listing:
-    """Resolve a revision (None: the default branch) to a commit and list the files of that commit.
+    """Resolve a revision (None: the default branch) to a commit and list the files of that commit; the hub's word
+    counts, and that of its mirrors in their order where it has none.
 
     `pause` is called with the reason and the seconds before another try.
 
@@ -27,6 +28,21 @@ def list_repository(
     """
     if access.offline:
         raise failures.offline(f"the file list of {repo}")
+    errors: list[DownloadError] = []
+    for number, one in enumerate(access.with_mirrors(), start=1):
+        try:
+            return _list(repo, revision, one, policy=policy, pause=pause)
+        except DownloadError as error:
+            errors.append(error)
+            if number <= len(access.mirrors):
+                pause(f"{error.message}; asking {access.with_mirrors()[number].host}", 0.0)
+    first, *others = errors
+    raise DownloadError(first.message, hint=first.hint, details=(*first.details, *(one.message for one in others)))
+
+
+def _list(
+    repo: str, revision: str | None, access: HubAccess, *, policy: RetryPolicy, pause: Callable[[str, float], None]
+) -> Listing:
     attempt = 0
     while True:
         try:

@@ -1,25 +1,21 @@
-"""Where weights live: `<root>/<owner>--<name>/<commit>/` with the repository's own paths, and who may write there."""
+"""Where weights live: `<root>/<owner>--<name>/<commit>/` with the repository's own paths, and what is there."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import socket
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.model import FileRole
 from v4deploy.pull import manifest as manifests
+from v4deploy.pull.lock import LEASE_NAME, LOCK_NAME
 from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan, Manifest
 from v4deploy.pull.part import resumable_bytes, sync_directory, write_atomically
 
-LOCK_NAME = ".v4deploy.lock"
-_HOLDER_NAME = ".v4deploy.lock.holder"
-OWN_FILES = frozenset({MANIFEST_NAME, f"{MANIFEST_NAME}.new", LOCK_NAME, _HOLDER_NAME, f"{_HOLDER_NAME}.new"})
+OWN_FILES = frozenset({MANIFEST_NAME, f"{MANIFEST_NAME}.new", LOCK_NAME, LEASE_NAME})
 
 
 def weights_root(environ: Mapping[str, str]) -> Path:
@@ -132,33 +128,3 @@ def free_bytes(path: Path) -> int | None:
             except PermissionError:
                 return None
     return None
-
-
-@contextmanager
-def locked(directory: Path, *, since: str) -> Iterator[None]:
-    """Hold the directory for this process. The lock ends with the process, however that ends.
-
-    Raises:
-        DownloadError: another process holds it; the message says which.
-        OSError: the directory is not writable.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(directory / LOCK_NAME, timeout=0)
-    holder = directory / _HOLDER_NAME
-    try:
-        lock.acquire()
-    except Timeout:
-        who = "another process"
-        with contextlib.suppress(OSError):
-            who = holder.read_text(encoding="utf-8").strip() or who
-        raise DownloadError(
-            f"another pull into {directory} is running: {who}",
-            hint="wait until it has ended, or stop it; what it has fetched is kept",
-        ) from None
-    try:
-        write_atomically(holder, f"process {os.getpid()} on {socket.gethostname()}, since {since}\n")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from v4deploy.domain.errors import DownloadError
-from v4deploy.pull import store
 from v4deploy.pull.adopt.adopt import Adopted
 from v4deploy.pull.adopt.places import Origin, pulled_entries
 from v4deploy.pull.adopt.take import Method
+from v4deploy.pull.lock import locked
 from v4deploy.pull.manifest import FilePlan
 from v4deploy.pull.part import move_part, resumable_bytes
 
@@ -29,7 +29,7 @@ def adopt_parts(files: Sequence[FilePlan], directory: Path, weights_root: Path, 
         if file is None or other == directory or not resumable_bytes(old, file):
             continue
         # A pull that is running there keeps its parts; a directory that may not be written to keeps them as well.
-        with contextlib.suppress(DownloadError, OSError), store.locked(other, since=since):
+        with contextlib.suppress(DownloadError, OSError), locked(other, since=since):
             kept_bytes = resumable_bytes(old, file)
             if kept_bytes > resumable_bytes(directory / file.path, file):
                 move_part(old, directory / file.path)

@@ -4,13 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check wheel-smoke fit-speed clean
+.PHONY: demo test test-slow check wheel-smoke fit-speed clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/v4deploy demo
 
 test: $(VENV)/.installed
 	$(BIN)/pytest -n auto
+
+# What the fast suite only samples: a pull killed at 50 moments.
+test-slow: $(VENV)/.installed
+	$(BIN)/pytest -m slow
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from dataclasses import dataclass, field
@@ -41,6 +42,10 @@ class Faults:
     chunk_bytes: int = 0
     chunk_seconds: float = 0.0
     stall_times: int = 0
+    drip_times: int = 0
+    wrong_length_times: int = 0
+    revoke_after: int = 0
+    missing: bool = False
     only: str = ""
     api_status: int | None = None
     api_error_code: str = ""
@@ -90,6 +95,9 @@ class FaultyHub(LoopbackHub):
 
     def serve_cdn(self, handler: HubHandler) -> None:
         self._note(handler, at_cdn=True)
+        if self.faults.revoke_after and sum(1 for seen in self.faults.seen if seen.at_cdn) == self.faults.revoke_after:
+            # All addresses that were signed so far are worthless from here on.
+            self._key = secrets.token_bytes(32)
         super().serve_cdn(handler)
 
     def link_seconds(self) -> float:
@@ -99,6 +107,9 @@ class FaultyHub(LoopbackHub):
         faults = self.faults
         if faults.only not in file.path:
             super().send_file(handler, file, headers)
+            return
+        if faults.missing:
+            handler.send_reply(Reply(status=HTTPStatus.NOT_FOUND))
             return
         if faults.take("busy_times"):
             extra = (("Retry-After", faults.retry_after),) if faults.retry_after else ()
@@ -136,6 +147,8 @@ class _Misbehaving:
         self._cut = faults.take("cut_times")
         self._wrong = faults.take("wrong_times")
         self._shifted = faults.take("shifted_times")
+        self._drips = faults.take("drip_times")
+        self._lies = faults.take("wrong_length_times")
 
     def send(self, send_file: object, file: HubFile, headers: tuple[tuple[str, str], ...]) -> None:
         handler = self._handler
@@ -154,6 +167,9 @@ class _Misbehaving:
                 (name, value.replace("bytes ", "bytes 1") if name == "Content-Range" else value)
                 for name, value in headers
             )
+        if self._lies:
+            self._handler.close_connection = True
+            length -= 1
         if not self._faults.drop_length:
             HubHandler.send_head(self._handler, status, headers, length)
             return
@@ -167,6 +183,9 @@ class _Misbehaving:
         data = source.read_bytes()[first:end]
         if self._wrong and data:
             data = bytes([data[0] ^ 1]) + data[1:]
+        if self._drips:
+            self._drip(data)
+            return
         if self._cut:
             data = data[: self._faults.cut_after_bytes]
             self._handler.close_connection = True
@@ -175,3 +194,11 @@ class _Misbehaving:
             self._handler.wfile.write(data[start : start + step])
             if self._faults.chunk_seconds:
                 time.sleep(self._faults.chunk_seconds)
+
+    def _drip(self, data: bytes) -> None:
+        """A byte now and then, so that no limit on silence strikes; until the client has had enough."""
+        self._handler.close_connection = True
+        for byte in data:
+            if self._faults.resume.wait(0.01):
+                return
+            self._handler.wfile.write(bytes([byte]))

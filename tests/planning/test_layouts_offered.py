@@ -39,6 +39,16 @@ def test_eight_devices_offer_every_division() -> None:
     assert found["TP3 + EP"].id == "plan.heads-not-divisible"
 
 
+def test_pipelines_come_last_and_are_not_drafted() -> None:
+    order = preferred(machine("8x h200"), "v4-flash", replicate=False)
+    assert order.index("TP4 + PP2 + EP") > order.index("DP8 + EP")
+    plan = decide(Request(model="v4-flash", layout="tp4+pp2"), machine("8x h200 + 1TB")).plan
+    assert plan is not None
+    assert layout_words(plan.chosen.layout) in {"TP4 + PP2 + EP", "TP4 + PP2"}
+    assert not plan.chosen.use_draft
+    assert "plan.layout-unpublished" in {finding.id for finding in plan.findings}
+
+
 def test_one_sequence_prefers_tensor_parallel_and_many_prefer_replicas() -> None:
     assert preferred(machine("8x h200"), "v4-flash", replicate=False)[0] == "TP8 + EP"
     assert preferred(machine("8x h200"), "v4-flash", replicate=True)[0] == "DP8 + EP"
@@ -121,6 +131,7 @@ layouts = st.builds(
     device_indices=st.integers(0, 16).map(lambda count: tuple(range(count))),
     tensor_parallel=st.integers(1, 16),
     data_parallel=st.integers(1, 16),
+    pipeline_parallel=st.integers(1, 4),
     expert_parallel=st.booleans(),
     host_expert_layers=st.integers(0, 3),
 )

@@ -8,6 +8,7 @@ from v4deploy.domain.engine_memory import CacheFormat, EngineMemory, ExpertPaddi
 from v4deploy.domain.hardware import HOST_POOL_ID, Device
 from v4deploy.domain.model import Draft
 from v4deploy.domain.plan import Basis, Candidate, FootprintPart, FootprintRow
+from v4deploy.planning import weight_sums
 from v4deploy.planning.attention import shares_kv_stream
 from v4deploy.planning.attention_vllm import Drafting, Load, layout_of, pool
 from v4deploy.planning.case import Case
@@ -25,6 +26,7 @@ class RankRow:
     size_bytes: int
     basis: Basis
     note: str | None = None
+    arithmetic: str | None = None
 
     def on(self, pool_id: str) -> FootprintRow:
         return FootprintRow(
@@ -34,6 +36,7 @@ class RankRow:
             size_bytes=self.size_bytes,
             basis=self.basis,
             note=self.note,
+            arithmetic=self.arithmetic,
         )
 
 
@@ -100,14 +103,14 @@ def _weight_rows(candidate: Candidate, case: Case, known: CheckpointParts, stage
     if loaded != least:
         basis, note = Basis.ASSUMED, f"{note}; experts padded to {padding.largest_multiple}, as some kernels do"
     sizes = (
-        ("routed experts of one rank", loaded.experts),
-        ("other weights of one rank", loaded.dense),
-        ("vision tower", loaded.vision),
-        ("draft stages", loaded.draft),
+        ("routed experts of one rank", loaded.experts, weight_sums.experts(known.parts, candidate.layout)),
+        ("other weights of one rank", loaded.dense, weight_sums.dense(known.parts, candidate.layout)),
+        ("vision tower", loaded.vision, None),
+        ("draft stages", loaded.draft, weight_sums.draft(known.parts, candidate.layout)),
     )
     weights = [
-        RankRow(part=FootprintPart.WEIGHTS, what=what, size_bytes=size, basis=basis, note=note)
-        for what, size in sizes
+        RankRow(part=FootprintPart.WEIGHTS, what=what, size_bytes=size, basis=basis, note=note, arithmetic=arithmetic)
+        for what, size, arithmetic in sizes
         if size
     ]
     surplus = memory.loaded_surplus_percent
@@ -126,6 +129,7 @@ def _weight_rows(candidate: Candidate, case: Case, known: CheckpointParts, stage
             size_bytes=-(-loaded.total_bytes * surplus.value // 100),
             basis=_basis(surplus, candidate, case),
             note=surplus.note,
+            arithmetic=f"{loaded.total_bytes:,} B x {surplus.value} %",
         ),
     )
     return (*rows, _engram_row(candidate, known)) if candidate.engram_on_devices else rows
@@ -144,6 +148,7 @@ def _engram_row(candidate: Candidate, known: CheckpointParts) -> RankRow:
         size_bytes=-(-known.parts.engram // candidate.layout.tensor_parallel),
         basis=Basis.FORMULA,
         note="divided over the ranks of a tensor parallel group",
+        arithmetic=f"{known.parts.engram:,} B / {candidate.layout.tensor_parallel}",
     )
 
 
@@ -170,6 +175,7 @@ def _host_rows(candidate: Candidate, case: Case, known: CheckpointParts) -> tupl
                 size_bytes=len(indices) * worker.value,
                 basis=Basis.ASSUMED,
                 note=worker.note,
+                arithmetic=f"{len(indices)} x {worker.value:,} B",
             )
         )
     return tuple(row.on(HOST_POOL_ID) for row in rows)
@@ -202,7 +208,15 @@ def _cache_row(candidate: Candidate, case: Case, stage: int) -> RankRow:
         basis, note = Basis.ASSUMED, form.note or note
     elif candidate.concurrency > layout.data_parallel:
         note = "first sequence by vLLM's start-up rule, further ones by what they pin while decoding"
-    return RankRow(part=FootprintPart.KV_CACHE, what="KV cache", size_bytes=cache.size_bytes, basis=basis, note=note)
+    blocks = f"{cache.blocks:,} blocks x {cache.block_bytes:,} B"
+    return RankRow(
+        part=FootprintPart.KV_CACHE,
+        what="KV cache",
+        size_bytes=cache.size_bytes,
+        basis=basis,
+        note=note,
+        arithmetic=f"{blocks}, and the start-up check asks for {cache.startup_bytes:,} B: the larger of both",
+    )
 
 
 def _engine_rows(candidate: Candidate, case: Case) -> tuple[RankRow, ...]:
@@ -216,6 +230,7 @@ def _engine_rows(candidate: Candidate, case: Case) -> tuple[RankRow, ...]:
             size_bytes=activations.value * max(architecture.hidden_size, measured_width) // measured_width,
             basis=_basis(activations, candidate, case),
             note=activations.note,
+            arithmetic=f"{activations.value:,} B x {max(architecture.hidden_size, measured_width)} / {measured_width}",
         ),
         RankRow(
             part=FootprintPart.COMPUTE,
@@ -240,6 +255,7 @@ def _engine_rows(candidate: Candidate, case: Case) -> tuple[RankRow, ...]:
         size_bytes=candidate.batch_tokens * candidate.context_tokens * logits.value,
         basis=_basis(logits, candidate, case),
         note=logits.note,
+        arithmetic=f"{candidate.batch_tokens:,} batched x {candidate.context_tokens:,} tokens x {logits.value} B",
     )
     return (*rows, needed)
 

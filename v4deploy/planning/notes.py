@@ -54,22 +54,23 @@ def _derived_layout(candidate: Candidate, case: Case, devices: tuple[Device, ...
 
 
 def is_unpublished(layout: Layout) -> bool:
-    """Whether no recipe of vLLM spreads like this: they take two, four, eight or sixteen devices, and either slice
-    attention over all of them or replicate it on all of them.
+    """Whether no recipe of vLLM spreads like this: they take two, four, eight or sixteen devices of a server, and
+    either slice attention over all of them or replicate it on all of them.
     """
     ranks = layout.tensor_parallel * layout.data_parallel
-    return bool(ranks & (ranks - 1)) or (layout.tensor_parallel > 1 and layout.data_parallel > 1)
+    is_mixed = layout.tensor_parallel > 1 and layout.data_parallel > 1
+    return bool(ranks & (ranks - 1)) or is_mixed or layout.pipeline_parallel > 1
 
 
 def _unpublished_layout(candidate: Candidate, case: Case) -> tuple[Finding, ...]:
     if case.profile.recipes.layouts or not is_unpublished(candidate.layout):
         return ()
-    ranks = candidate.layout.tensor_parallel * candidate.layout.data_parallel
+    count = len(candidate.layout.device_indices)
     return (
         Finding(
             id="plan.layout-unpublished",
             severity=Severity.WARN,
-            summary=f"no recipe of {case.profile.name} spreads V4 like this over {ranks} devices",
+            summary=f"no recipe of {case.profile.name} spreads V4 like this over {count} devices",
             why="the engine takes it and the bytes fit, but nobody published that it ran",
         ),
     )

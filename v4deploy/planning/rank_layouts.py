@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import Device, PoolKind
@@ -110,14 +110,29 @@ def _recipes(devices: tuple[Device, ...], case: Case) -> tuple[RecipeLayout, ...
 
 
 def _combinations(devices: tuple[Device, ...]) -> Iterator[Layout]:
-    """Tensor times data parallel sizes, with whole experts and with slices; indices are filled in later."""
+    """Tensor times data or pipeline parallel sizes, with whole experts and with slices; indices are filled in later."""
     for tensor in range(1, len(devices) + 1):
-        for data in range(1, len(devices) // tensor + 1):
-            for experts in (True, False):
-                # One rank has nothing to spread, and replicas that share no experts are several servers.
-                if experts if tensor * data == 1 else data > 1 and not experts:
-                    continue
-                yield Layout(device_indices=(), tensor_parallel=tensor, data_parallel=data, expert_parallel=experts)
+        for further in range(1, len(devices) // tensor + 1):
+            yield from _spread(tensor, data=further, pipeline=1)
+            if further > 1:
+                yield from _spread(tensor, data=1, pipeline=further)
+
+
+def _spread(tensor: int, *, data: int, pipeline: int) -> Iterator[Layout]:
+    """With whole experts where there are ranks to share them, and with slices where there are no replicas.
+
+    Replicas that share no experts would be several servers.
+    """
+    for experts in (True, False):
+        if experts if tensor * data == 1 else data > 1 and not experts:
+            continue
+        yield Layout(
+            device_indices=(),
+            tensor_parallel=tensor,
+            pipeline_parallel=pipeline,
+            data_parallel=data,
+            expert_parallel=experts,
+        )
 
 
 def _broken_rules(
@@ -130,6 +145,8 @@ def _broken_rules(
 
 def _uneven(layout: Layout, architecture: Architecture) -> Iterator[Finding]:
     tensor = layout.tensor_parallel
+    if layout.pipeline_parallel > architecture.layers:
+        yield forbids("too-many-stages", f"{architecture.layers} layers cannot be cut into more stages")
     for count, what in ((architecture.heads, "attention heads"), (architecture.o_groups, "output groups")):
         if count % tensor:
             yield forbids("heads-not-divisible", f"{count} {what} cannot be divided over {tensor} devices")
@@ -162,8 +179,10 @@ def _too_few(ranks: int, available: int) -> Finding:
 
 
 def _order(layout: Layout, *, replicate: bool, plain_first: bool) -> tuple[int, ...]:
-    data = layout.data_parallel
-    return (-data if replicate else data, layout.expert_parallel if plain_first else not layout.expert_parallel)
+    """Stages work one after the other, so pipelines come last: for what fits in no other way."""
+    data = -layout.data_parallel if replicate else layout.data_parallel
+    is_second = layout.expert_parallel if plain_first else not layout.expert_parallel
+    return (layout.pipeline_parallel, data, is_second)
 
 
 def _is_plain(devices: tuple[Device, ...], case: Case) -> bool:
@@ -176,13 +195,8 @@ def _is_power_of_two(number: int) -> bool:
 
 
 def _ranks(layout: Layout) -> int:
-    return layout.tensor_parallel * layout.data_parallel
+    return layout.tensor_parallel * layout.data_parallel * layout.pipeline_parallel
 
 
 def _on(layout: Layout, indices: tuple[int, ...]) -> Layout:
-    return Layout(
-        device_indices=indices,
-        tensor_parallel=layout.tensor_parallel,
-        data_parallel=layout.data_parallel,
-        expert_parallel=layout.expert_parallel,
-    )
+    return replace(layout, device_indices=indices)

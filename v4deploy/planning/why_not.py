@@ -117,6 +117,8 @@ def _other_layout(mine: Layout, theirs: Layout) -> str:
         return f"{idle} of the {len(theirs.device_indices)} devices that the plan uses would be idle"
     if mine.host_expert_layers != theirs.host_expert_layers:
         return "its context or its experts lie otherwise, and the plan's stay on the devices as far as they can"
+    if mine.pipeline_parallel > theirs.pipeline_parallel:
+        return "its stages work one after the other, so a single sequence is slower"
     if mine.data_parallel > theirs.data_parallel:
         return "attention is replicated, which holds more sequences and makes a single one slower"
     if mine.data_parallel < theirs.data_parallel:

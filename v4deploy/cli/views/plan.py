@@ -127,9 +127,9 @@ def _print_footprint(
 
 def _print_arithmetic(console: Console, rows: list[FootprintRow], pool: PoolUse) -> None:
     for row in rows:
-        for line in (row.arithmetic, row.note):
-            if line:
-                console.print(f"    {escape(row.what)}: {escape(line)}", style="dim")
+        words = "; ".join(part for part in (row.arithmetic, row.note) if part)
+        if words:
+            console.print(f"    {escape(row.what)}: {escape(words)}", style="dim")
     if pool.budget_bytes is not None:
         console.print(
             f"    may use: {format_gib(pool.budget_bytes + pool.margin_bytes)} "

@@ -32,11 +32,24 @@ def overlay_dir(name: str, environ: Mapping[str, str]) -> Path | None:
     Raises:
         UsageError: V4DEPLOY_OVERLAY names a directory that is not there.
     """
+    candidate = _overlay_root(environ) / name
+    return candidate if candidate.is_dir() else None
+
+
+def refreshed_dir(environ: Mapping[str, str]) -> Path:
+    """Where `models --refresh` keeps its profiles: beside the user's own, never among them. It may not be there yet.
+
+    Raises:
+        UsageError: V4DEPLOY_OVERLAY names a directory that is not there.
+    """
+    return _overlay_root(environ) / "refreshed"
+
+
+def _overlay_root(environ: Mapping[str, str]) -> Path:
     from platformdirs import user_config_path
 
     root = environ.get("V4DEPLOY_OVERLAY")
     base = Path(root) if root else user_config_path("v4deploy", appauthor=False)
     if root and not base.is_dir():
         raise UsageError(f"V4DEPLOY_OVERLAY is `{root}`, which is no directory", hint="make it, or unset the variable")
-    candidate = base / name
-    return candidate if candidate.is_dir() else None
+    return base

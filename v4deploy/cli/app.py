@@ -11,6 +11,7 @@ import typer
 
 from v4deploy.cli import options
 from v4deploy.cli.bundle_commands import bundle
+from v4deploy.cli.models_command import models
 from v4deploy.cli.plan_command import plan
 from v4deploy.cli.sink import output_for
 
@@ -100,22 +101,7 @@ def doctor(
     return output_for(json, quiet).finish(result, views.view_doctor)
 
 
-@app.command()
-def models(
-    model: options.OptionalModel = None,
-    everything: Annotated[bool, typer.Option("--all", help="superseded releases too")] = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> int:
-    """List models, releases and checkpoints: how big they are, and what runs them."""
-    from v4deploy.cli.views.models import view_models
-    from v4deploy.commands.models import models as run
-    from v4deploy.commands.workspace import open_workspace
-
-    result = run(open_workspace(os.environ), name=model, everything=everything)
-    return output_for(json, quiet).finish(result, view_models)
-
-
+app.command()(models)
 app.command()(plan)
 
 

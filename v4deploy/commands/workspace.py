@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from v4deploy.catalogue.load import load_catalogue
+from v4deploy.commands.catalogue_layers import profile_directories
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.hardware import Host
 from v4deploy.planning.hypothetical import parse_hardware
 from v4deploy.probes.survey import survey
 from v4deploy.pull.store import weights_root
-from v4deploy.resources import data_dir, overlay_dir
 from v4deploy.system.base import System
 from v4deploy.system.live import LiveSystem
 from v4deploy.system.recorded import RecordedSystem
@@ -43,12 +43,10 @@ class Workspace:
 
 
 def open_workspace(environ: Mapping[str, str], recording: Path | None = None) -> Workspace:
-    """Load the catalogue (shipped, then the user's overlay) and choose the machine.
+    """Load the catalogue (shipped, then what a refresh wrote, then the user's own) and choose the machine.
 
     Raises:
         ProfileError: a profile or the recording is not of its form.
     """
-    overlay = overlay_dir("profiles", environ)
-    directories = [data_dir("profiles"), *([overlay] if overlay else [])]
     system: System = LiveSystem(environ) if recording is None else RecordedSystem(recording)
-    return Workspace(environ=environ, system=system, catalogue=load_catalogue(directories))
+    return Workspace(environ=environ, system=system, catalogue=load_catalogue(profile_directories(environ)))

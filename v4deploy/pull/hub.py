@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from v4deploy.domain.errors import DownloadError
@@ -15,6 +17,8 @@ from v4deploy.pull.retry import TransferError, retry_after_seconds
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.hf_api import ModelInfo
+
+_client_lock = threading.Lock()
 
 
 def ask(repo: str, revision: str | None, access: HubAccess) -> Listing:
@@ -33,13 +37,13 @@ def ask(repo: str, revision: str | None, access: HubAccess) -> Listing:
 def _model_info(repo: str, revision: str | None, access: HubAccess) -> ModelInfo:
     """One request. Transient trouble comes out as TransferError, refusals as DownloadError."""
     import httpx2
-    from huggingface_hub import HfApi, constants, errors, set_client_factory
+    from huggingface_hub import HfApi, constants, errors
 
     # Without this, the library asks huggingface.co for a registry of its own before each first request, also when the
     # endpoint is a mirror or loopback: a call that nobody asked for, and a stall of seconds without a network.
     constants.HF_HUB_DISABLE_TELEMETRY = True
-    # The library's own client takes the environment's proxy for a hub on this machine too, which it cannot reach.
-    set_client_factory(lambda: httpx2.Client(follow_redirects=True, trust_env=not access.is_loopback))
+    with _client_lock:
+        _share_client(trust_proxies=not access.is_loopback)
     api = HfApi(endpoint=access.endpoint, token=access.token or False, library_name="v4deploy")
     try:
         return api.model_info(repo, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS)
@@ -55,6 +59,18 @@ def _model_info(repo: str, revision: str | None, access: HubAccess) -> ModelInfo
         raise TransferError(str(error) or type(error).__name__) from None
     except (ValueError, KeyError, TypeError):
         raise failures.not_a_hub(access) from None
+
+
+@lru_cache(maxsize=1)
+def _share_client(*, trust_proxies: bool) -> None:
+    """Have the library make a client that does not take the environment's proxy for a hub on this machine.
+
+    Only where the last call asked for another one: setting it closes the client under threads that use it.
+    """
+    import httpx2
+    from huggingface_hub import set_client_factory
+
+    set_client_factory(lambda: httpx2.Client(follow_redirects=True, trust_env=trust_proxies))
 
 
 def _refusal(error: HfHubHTTPError, repo: str, revision: str | None, access: HubAccess) -> Exception:

@@ -82,7 +82,7 @@ def compare_with_catalogue(checkpoint: Checkpoint, chosen: Sequence[FilePlan], *
             details=tuple(differences),
         )
     weights_bytes = sum(file.size_bytes for file in chosen if file.role in {FileRole.MAIN, FileRole.ENGRAM})
-    if not differences and _is_near(weights_bytes, checkpoint.size_bytes):
+    if not differences and is_near(weights_bytes, checkpoint.size_bytes):
         return ()
     evidence = Evidence(source=f"listing at {revision}", value="; ".join(differences) or f"{weights_bytes} bytes")
     return (
@@ -101,8 +101,8 @@ def _not_fetched(checkpoint: Checkpoint) -> str:
     return f"unset {words_of(checkpoint.hub).endpoint} if it names a mirror, then pull again; nothing was fetched"
 
 
-def _is_near(weights_bytes: int, catalogue_bytes: int | None) -> bool:
-    """Some sources count tensors without the files' headers, about 0.01 % less; that is no news."""
+def is_near(weights_bytes: int, catalogue_bytes: int | None) -> bool:
+    """Whether two sizes mean the same weights: some sources count tensors without the files' headers, 0.01 % less."""
     return catalogue_bytes is None or abs(weights_bytes - catalogue_bytes) <= catalogue_bytes // 1000
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from v4deploy.catalogue.load import load_catalogue
 from v4deploy.catalogue.refreshed import refreshed_profile
-from v4deploy.domain.chip import Source
 from v4deploy.domain.model import Checkpoint, FileRole, WeightFile
+from v4deploy.domain.source import Source
 
 SHIPPED = Path(__file__).parents[2] / "profiles"
 SOURCE = Source(source="listing of hub.test", as_of="2026-11-28", confidence="A")

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,6 +174,19 @@ def test_no_hub_at_all_is_a_failure_that_writes_nothing(
     assert offline.code == ExitCode.DOWNLOAD_FAILED
     assert "HF_HUB_OFFLINE" in offline.stderr
     assert not refreshed(tmp_path).exists()
+
+
+def test_ctrl_c_does_not_wait_for_a_hub_that_hangs(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        environ = {**os.environ, "HF_ENDPOINT": endpoint, "MODELSCOPE_ENDPOINT": endpoint}
+        argv = [sys.executable, "-m", "v4deploy", *REFRESH]
+        with subprocess.Popen(argv, env=environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ran:
+            connection, _ = silent.accept()
+            ran.send_signal(signal.SIGINT)
+            # Long for a busy machine, and short of the 30 seconds after which the listing itself gives up.
+            assert ran.wait(20) == ExitCode.INTERRUPTED
+            connection.close()
 
 
 @pytest.mark.usefixtures("hubs")

@@ -16,7 +16,8 @@ from tests.support.pull_builders import REPO, checkpoint, gguf_repository, safet
 from v4deploy.domain.errors import DownloadError, UsageError
 from v4deploy.domain.model import CheckpointFormat, Hub
 from v4deploy.pull import store
-from v4deploy.pull.access import DEFAULT_MODELSCOPE_ENDPOINT, HubAccess, access_from
+from v4deploy.pull.access import DEFAULT_MODELSCOPE_ENDPOINT, HubAccess, access_from, modelscope_caches
+from v4deploy.pull.adopt.places import Places
 from v4deploy.pull.pull import PullResult
 from v4deploy.pull.request import PullRequest
 
@@ -178,6 +179,36 @@ def test_a_busy_hub_is_asked_again_after_its_pause(scope: Desk) -> None:
     faults.api_status, faults.api_times, faults.retry_after = 429, 1, "7"
     scope.assert_right(pull(scope))
     assert scope.pauses == [7.0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "place"),
+    [
+        ("MODELSCOPE_CACHE", f"models/{REPO.replace('/', '--')}/snapshots/master"),
+        ("MODELSCOPE_CACHE", f"models/{REPO}"),
+        ("HOME", f".cache/modelscope/hub/models/{REPO}"),
+    ],
+)
+def test_what_its_own_clients_fetched_is_taken_over(scope: Desk, tmp_path: Path, variable: str, place: str) -> None:
+    for path, data in scope.wanted.items():
+        write(tmp_path / "cache" / place / path, data)
+    caches = modelscope_caches({variable: str(tmp_path / "cache")}, REPO)
+    request = PullRequest(
+        checkpoint=checkpoint(hub=Hub.MODELSCOPE),
+        weights_root=scope.weights,
+        places=Places(repository_caches=caches),
+    )
+    result = scope.pull(request, access=HubAccess(hub=Hub.MODELSCOPE, endpoint=scope.hub.endpoint))
+    scope.assert_right(result)
+    assert result.fetched_bytes == 0
+
+
+def test_a_dot_in_a_name_is_no_dot_in_the_older_cache(tmp_path: Path) -> None:
+    (tmp_path / "models" / "owner" / "V4___1").mkdir(parents=True)
+    assert modelscope_caches({"MODELSCOPE_CACHE": str(tmp_path)}, "owner/V4.1") == (
+        tmp_path / "models" / "owner" / "V4___1",
+    )
+    assert modelscope_caches({}, "owner/V4.1") == ()
 
 
 def test_the_variables_are_those_of_its_own_client(tmp_path: Path) -> None:

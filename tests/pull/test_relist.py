@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from tests.support.pull_builders import COMMIT, QUANT, checkpoint, listed, pinned
-from v4deploy.domain.chip import Source
 from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole, Runnable, WeightFile
+from v4deploy.domain.source import Source
 from v4deploy.pull.listing import Listing
 from v4deploy.pull.manifest import FilePlan
 from v4deploy.pull.relist import as_checkpoint, relisted, unknown_sets

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from v4deploy.domain.chip import Source
 from v4deploy.domain.model import Checkpoint, FileRole, Hub, WeightFile
+from v4deploy.domain.source import Source
 
 _HEADER = """\
 # Written by `v4deploy models --refresh`, and replaced by the next one: what the hubs listed, beside the catalogue that

@@ -10,9 +10,9 @@ from pathlib import Path
 from v4deploy.catalogue.load import load_catalogue
 from v4deploy.catalogue.refreshed import refreshed_profile
 from v4deploy.domain.catalogue import Catalogue
-from v4deploy.domain.chip import Source
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.model import Checkpoint
+from v4deploy.domain.source import Source
 from v4deploy.pull.part import sync_directory, write_atomically
 from v4deploy.resources import data_dir, overlay_dir, refreshed_dir
 

@@ -14,7 +14,7 @@ from v4deploy.domain.catalogue import resolve_quant
 from v4deploy.domain.errors import InterruptedRunError, UsageError
 from v4deploy.domain.model import Checkpoint, FileRole, QuantAlias, Runnable
 from v4deploy.domain.plan import Plan
-from v4deploy.pull.access import access_from, hub_cache
+from v4deploy.pull.access import access_from, hub_cache, modelscope_caches
 from v4deploy.pull.adopt.places import Places
 from v4deploy.pull.pull import PullResult, pull_checkpoint
 from v4deploy.pull.request import PullPreview, PullRequest, preview_pull
@@ -101,7 +101,7 @@ def pull(  # noqa: PLR0913 - one argument an option
         weights_root=workspace.weights_root,
         revision=revision,
         roles=choice.roles,
-        places=places_of(workspace, adopt_from),
+        places=places_of(workspace, choice.checkpoint.repo, adopt_from),
     )
     preview = preview_pull(request)
     if dry_run:
@@ -127,8 +127,8 @@ def pull(  # noqa: PLR0913 - one argument an option
     )
 
 
-def places_of(workspace: Workspace, given: tuple[Path, ...] = ()) -> Places:
-    """Where weights may lie on this machine already.
+def places_of(workspace: Workspace, repo: str, given: tuple[Path, ...] = ()) -> Places:
+    """Where weights of a repository may lie on this machine already.
 
     Raises:
         UsageError: a directory that was named is not there.
@@ -136,7 +136,12 @@ def places_of(workspace: Workspace, given: tuple[Path, ...] = ()) -> Places:
     for directory in given:
         if not directory.is_dir():
             raise UsageError(f"`--from {directory}` is not a directory", hint="name one that holds weight files")
-    return Places(weights_root=workspace.weights_root, hub_cache=hub_cache(workspace.environ), given=given)
+    return Places(
+        weights_root=workspace.weights_root,
+        hub_cache=hub_cache(workspace.environ),
+        repository_caches=modelscope_caches(workspace.environ, repo),
+        given=given,
+    )
 
 
 class Totals:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
+import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import StrEnum
 
 from v4deploy.commands.catalogue_layers import Layers, read_layers, write_refreshed
 from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.workspace import Workspace
-from v4deploy.domain.chip import Source
 from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import Checkpoint, Hub
+from v4deploy.domain.source import Source
 from v4deploy.pull.access import HubAccess, access_from
 from v4deploy.pull.failures import offline
 from v4deploy.pull.hubs import list_repository
 from v4deploy.pull.listing import Listing
 from v4deploy.pull.relist import UnknownSet, as_checkpoint, problem_of, relisted, unknown_sets
 from v4deploy.pull.retry import RetryPolicy
-from v4deploy.pull.workers import run_all
 
 # Listings are small; more at once would only meet the hub's limit of requests.
 _WORKERS = 6
@@ -150,26 +151,47 @@ _Key = tuple[str, Hub]
 def _list_all(
     targets: Iterable[_Target], accesses: Mapping[Hub, HubAccess], report: Report
 ) -> tuple[dict[_Key, Listing], dict[_Key, DownloadError]]:
-    stop = threading.Event()
+    """Ask for all of them, a few at once. After Ctrl-C nobody waits for a hub that hangs: the threads are daemons."""
+    todo: queue.SimpleQueue[_Target] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[_Target, Listing | Exception]] = queue.SimpleQueue()
+    for target in targets:
+        todo.put(target)
+    count = todo.qsize()
+
+    def work() -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                target = todo.get_nowait()
+                answers.put((target, _listing_or_error(target, accesses[target.hub])))
+
+    for _ in range(min(_WORKERS, count)):
+        threading.Thread(target=work, daemon=True).start()
     listings: dict[_Key, Listing] = {}
     errors: dict[_Key, DownloadError] = {}
-
-    def ask(target: _Target) -> Listing:
-        def pause(_reason: str, wait_seconds: float) -> None:
-            stop.wait(wait_seconds)
-
-        return list_repository(target.repo, None, accesses[target.hub], policy=RetryPolicy(), pause=pause)
-
-    def note(target: _Target, future: Future[Listing]) -> None:
-        try:
-            listings[target.repo, target.hub] = future.result()
-        except DownloadError as error:
-            errors[target.repo, target.hub] = error
-        done = len(listings) + len(errors)
-        report(Step(name="refresh", state=StepState.NOTE, message=f"{done}: {target.repo}"))
-
-    run_all(ask, targets, on_result=note, max_workers=_WORKERS, on_stop=stop.set)
+    for number in range(1, count + 1):
+        target, answer = answers.get()
+        if isinstance(answer, Listing):
+            listings[target.repo, target.hub] = answer
+        elif isinstance(answer, DownloadError):
+            errors[target.repo, target.hub] = answer
+        else:
+            raise answer
+        report(Step(name="refresh", state=StepState.NOTE, message=f"{number} of {count}: {target.repo}"))
     return listings, errors
+
+
+def _listing_or_error(target: _Target, access: HubAccess) -> Listing | Exception:
+    """The answer, or what to raise where somebody can hear it."""
+    try:
+        return list_repository(
+            target.repo,
+            None,
+            access,
+            policy=RetryPolicy(),
+            pause=lambda _reason, wait_seconds: time.sleep(wait_seconds),
+        )
+    except Exception as error:  # noqa: BLE001 - raised again by the thread that waits for the answers
+        return error
 
 
 def _unlisted(target: _Target, error: DownloadError) -> _Outcome:
@@ -270,7 +292,7 @@ def _gone(checkpoint: Checkpoint, error: DownloadError, where: str) -> Finding:
     return Finding(
         id="network.hub.quant-gone",
         severity=Severity.WARN,
-        summary=f"{checkpoint.repo} does not list {checkpoint.quant} as the catalogue knows it: {error.message}",
+        summary=f"{checkpoint.id}: {error.message}",
         evidence=(Evidence(source=where, value="; ".join(error.details) or None),),
         why="a pull of it at this commit would fail; the catalogue's entry stays as it was",
         fix=error.hint,

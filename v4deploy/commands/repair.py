@@ -50,7 +50,7 @@ def repair(
             bad,
             access=access_from(workspace.environ, manifest.hub),
             fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            places=places_of(workspace, adopt_from),
+            places=places_of(workspace, manifest.repo, adopt_from),
             progress=Totals(report, total_bytes),
         )
     except KeyboardInterrupt:

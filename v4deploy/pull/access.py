@@ -137,6 +137,21 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
     return Path(named).expanduser() if named else _hub_home(environ) / "hub"
 
 
+def modelscope_caches(environ: Mapping[str, str], repo: str) -> tuple[Path, ...]:
+    """Where ModelScope's own clients keep a repository, of those places that are there.
+
+    Below MODELSCOPE_CACHE: `models/<owner>--<name>` (modelscope_hub 0.5.1, _download.py); before that
+    `models/<owner>/<name>`, with each dot as `___`, whose default base was `hub` (modelscope 1.35.0, file_utils.py).
+    """
+    named = environ.get("MODELSCOPE_CACHE")
+    home = Path(environ.get("HOME") or "/nonexistent")
+    base = Path(named).expanduser() if named else home / ".cache" / "modelscope"
+    owner, _, name = repo.partition("/")
+    older = Path("models") / owner / name.replace(".", "___")
+    places = (base / "models" / f"{owner}--{name}", base / older, base / "hub" / older)
+    return tuple(place for place in places if place.is_dir())
+
+
 def _hub_home(environ: Mapping[str, str]) -> Path:
     cache = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or "/nonexistent") / ".cache")
     return Path(environ.get("HF_HOME") or cache / "huggingface").expanduser()

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from v4deploy.domain.chip import Source
 from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole, Runnable, WeightFile
+from v4deploy.domain.source import Source
 from v4deploy.pull.listing import Listing
 from v4deploy.pull.manifest import FilePlan, split_name, split_problems
 from v4deploy.pull.selection import compare_with_catalogue, is_near, select_files

@@ -32,7 +32,8 @@ def view_refresh(console: Console, report: RefreshReport) -> None:
         for checkpoint in different:
             _print_checkpoint(console, checkpoint)
     for finding in report.findings:
-        print_finding(console, finding)
+        # Many may be out of reach, or gone, for one reason: a line each will do.
+        print_finding(console, finding, detailed=finding.id == "network.hub.unknown-weights")
     listed = sum(1 for repository in report.repositories if repository.problem is None)
     words = ", ".join(f"{counts[kind]} {kind}" for kind in ChangeKind if counts[kind]) or "no checkpoints"
     console.print(f"{listed} of {len(report.repositories)} repositories listed: {words}")

@@ -27,11 +27,13 @@ class Places:
     Attributes:
         weights_root: holds earlier pulls; None looks at none.
         hub_cache: the cache that `hf download` and most engines fill; None looks at none.
+        repository_caches: directories in which a client of the hub keeps this repository's files under their names.
         given: directories with weights of any origin, searched through to their bottom.
     """
 
     weights_root: Path | None = None
     hub_cache: Path | None = None
+    repository_caches: tuple[Path, ...] = ()
     given: tuple[Path, ...] = ()
 
 
@@ -51,7 +53,9 @@ class Finds:
         hashes = {file.expected_hash for file in wanted}
         self._pulled = _pulled_by_hash(places.weights_root, hashes) if places.weights_root else {}
         self._blobs = _blob_directories(places.hub_cache) if places.hub_cache else ()
-        self._given = _given_by_size(places.given, {file.size_bytes for file in wanted})
+        sizes = {file.size_bytes for file in wanted}
+        self._cached = _given_by_size(places.repository_caches, sizes)
+        self._given = _given_by_size(places.given, sizes)
 
     def candidates(self, file: FilePlan, destination: Path) -> Iterator[Candidate]:
         """Files that may be this one, the likeliest first; among these, those that cost no copy."""
@@ -59,6 +63,7 @@ class Finds:
         known = [
             *((path, Origin.EARLIER_PULL) for path in self._pulled.get(file.expected_hash, ())),
             *((directory / file.expected_hash, Origin.HUB_CACHE) for directory in self._blobs),
+            *((path, Origin.HUB_CACHE) for path in self._cached.get(file.size_bytes, ()) if _is_named_like(path, file)),
             *((path, Origin.GIVEN) for path in self._given.get(file.size_bytes, ()) if _is_named_like(path, file)),
         ]
         known.sort(key=lambda pair: _device(pair[0]) != device)

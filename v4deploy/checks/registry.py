@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from v4deploy.checks import accelerators, drivers, engines, environment, hosts, network, plans, storage, toolchain
+from v4deploy.checks import (
+    accelerators,
+    ascend,
+    drivers,
+    engines,
+    environment,
+    hosts,
+    network,
+    plans,
+    storage,
+    toolchain,
+)
 from v4deploy.checks.base import Check, Needs, no_device_for_engines, no_usable_device
 from v4deploy.checks.probe_findings import PROBE_FINDINGS
 from v4deploy.checks.selection import Selection
@@ -79,6 +90,8 @@ CHECKS: tuple[Check, ...] = (
         run=toolchain.old_aiter,
     ),
     Check(id="engine.mindie.version-set", title="vLLM-Ascend beside a vLLM of its release", run=engines.ascend_set),
+    Check(id="engine.mindie.torch-npu", title="torch_npu against torch and vLLM-Ascend", run=ascend.torch_npu),
+    Check(id="engine.mindie.cann", title="CANN against vLLM-Ascend", run=ascend.cann),
     Check(
         id="engine.mindie.image-and-weights",
         title="image and weights for the family of the NPUs",

@@ -280,9 +280,10 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeOutcome:
-    """What one vendor's probe has to say: devices, their pools and links, and what stands in the way."""
+    """What one vendor's probe has to say: devices, their pools and links, the toolkit, and what stands in the way."""
 
     devices: tuple[Device, ...] = ()
     pools: tuple[Pool, ...] = ()
     findings: tuple[Finding, ...] = ()
     links: tuple[Link, ...] = ()
+    software: tuple[Software, ...] = ()

@@ -71,7 +71,7 @@ class Software:
     """What engines are built with or compile with, found without running it.
 
     Attributes:
-        name: `CUDA toolkit`, `torch`, `nvidia-cuda-nvcc`, `aiter`.
+        name: `CUDA toolkit`, `torch`, `nvidia-cuda-nvcc`, `aiter`, `torch_npu`, `CANN toolkit`, `nnal`.
         version: as written; None where it does not tell.
         built_for: compute API and version (`cuda 13.0`); None where it is for none, or does not tell.
     """

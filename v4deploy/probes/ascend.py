@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import Amount, ComputeApi, Device, Pool, PoolKind, ProbeOutcome, Vendor
+from v4deploy.domain.surroundings import Software
 from v4deploy.probes.ascend_answers import (
     Refusal,
     parse_health,
@@ -101,7 +102,21 @@ def _answered(capture: Capture, report: DcmiReport, table: NpuTable, around: Npu
         *version_findings(_versions(capture, outcome, chips, around), [chip.family for chip in chips]),
         *hung_findings(_others(capture)),
     ]
-    return replace(outcome, findings=tuple(dict.fromkeys(findings)), links=tuple(links_of(paths)))
+    return replace(
+        outcome,
+        findings=tuple(dict.fromkeys(findings)),
+        links=tuple(links_of(paths)),
+        software=tuple(_software(capture, around)),
+    )
+
+
+def _software(capture: Capture, around: NpuSurroundings) -> Iterator[Software]:
+    """CANN and nnal, which engines outside of a container are built on."""
+    toolkit = _toolkit_file(capture)
+    if toolkit is not None and around.cann_version is not None:
+        yield Software(name="CANN toolkit", version=around.cann_version, path=toolkit)
+    if around.nnal_version is not None:
+        yield Software(name="nnal", version=around.nnal_version, path=NNAL)
 
 
 def _refusal(info: CommandRun | None, report: DcmiReport) -> Refusal | None:
@@ -275,8 +290,13 @@ def _versions(capture: Capture, outcome: ProbeOutcome, chips: Sequence[NpuChip],
 
 
 def _toolkit_version(capture: Capture) -> str | None:
-    paths = [path for path in capture.files if path.endswith(TOOLKIT_FILES)]
-    return next((version for path in paths if (version := parse_version(_text(capture, path)))), None)
+    path = _toolkit_file(capture)
+    return None if path is None else parse_version(_text(capture, path))
+
+
+def _toolkit_file(capture: Capture) -> str | None:
+    paths = (path for path in capture.files if path.endswith(TOOLKIT_FILES))
+    return next((path for path in paths if parse_version(_text(capture, path))), None)
 
 
 def _run(capture: Capture, *arguments: str) -> CommandRun | None:

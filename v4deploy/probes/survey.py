@@ -109,7 +109,7 @@ def _ask_all(system: System, memory: Pool, probes: Sequence[Probe]) -> _Answers:
     return _Answers(
         outcomes=outcomes,
         engines=engines,
-        software=software,
+        software=(*software, *(part for outcome in outcomes for part in outcome.software)),
         containers=containers,
         findings=(*_beside_probes(graphics, outcomes), *several, *crashed),
     )

@@ -25,6 +25,7 @@ _NVCC_VERSION = re.compile(r"\bV(\d+\.\d+(?:\.\d+)*)")
 _WHEELS = {
     "nvidia-cuda-nvcc": re.compile(r"nvidia_cuda_nvcc(?:_cu\d+)?-([^-]+)\.dist-info"),
     "aiter": re.compile(r"(?:amd_)?aiter-([^-]+)\.dist-info"),
+    "torch_npu": re.compile(r"torch_npu-([^-]+)\.dist-info"),
 }
 _TORCH_VALUE = r"^{name}(?::[^=\n]+)? = '([^'\n]+)'$"
 

@@ -17,11 +17,13 @@ from v4deploy.domain.versions import is_older
 OWN_VARIABLES = (
     "V4DEPLOY_WEIGHTS_DIR",
     "V4DEPLOY_OVERLAY",
+    "V4DEPLOY_HF_MIRRORS",
+    "V4DEPLOY_MODELSCOPE_MIRRORS",
     "V4DEPLOY_UID",
     "V4DEPLOY_GID",
     "V4DEPLOY_UPDATE_GOLDEN",
 )
-"""Every variable of ours: two of the tool, two of rendered compose files, one of the tests."""
+"""Every variable of ours: four of the tool, two of rendered compose files, one of the tests."""
 
 # The single loading flags were removed after llama.cpp build 10880 (ggml-org/llama.cpp pull request 28334); their
 # variables are ignored without a word since, tried on build 11434.

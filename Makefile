@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check wheel-smoke fit-speed clean
+.PHONY: demo test test-slow check wheel-smoke fit-speed bench-pull bench-verify recordings-table clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/v4deploy demo
@@ -37,6 +37,10 @@ bench-pull: $(VENV)/.installed
 # What each recorded machine of the tests claims, and what the survey makes of it, as markdown.
 recordings-table: $(VENV)/.installed
 	@$(BIN)/python -m tools.recordings_table
+
+# How fast `verify` is, beside sha256sum and openssl on as many cores; prints the ratios of one run. Not part of the tests.
+bench-verify: $(VENV)/.installed
+	$(BIN)/python benchmarks/verify.py
 
 clean:
 	rm -rf $(VENV) dist build

@@ -165,9 +165,8 @@ def verify(
     Works on what `pull` filled, on the hub's own cache, on `hf download` and on any directory with weights. Exit code 5
     when something is wrong, or when nothing here can tell.
     """
-    from v4deploy.cli.requests import weights_to_verify
+    from v4deploy.cli.targets import weights_to_verify
     from v4deploy.cli.views.verify import view_verify
-    from v4deploy.commands.repair import repair as run_repair
     from v4deploy.commands.verify import VerifyRequest
     from v4deploy.commands.verify import verify as run
     from v4deploy.commands.workspace import open_workspace
@@ -176,6 +175,8 @@ def verify(
     where, expected = weights_to_verify(workspace, target, quant=quant, directory=directory)
     wanted = VerifyRequest(directory=where, expected=expected, quick=quick, jobs=jobs)
     if repair:
+        from v4deploy.commands.repair import repair as run_repair
+
         places = tuple(adopt_from or ())
         return output.finish(run_repair(workspace, wanted, report=output.report, adopt_from=places), view_verify)
     return output.finish(run(workspace, wanted, report=output.report), view_verify)

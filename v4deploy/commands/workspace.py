@@ -10,8 +10,6 @@ from v4deploy.catalogue.load import load_catalogue
 from v4deploy.commands.catalogue_layers import profile_directories
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.hardware import Host
-from v4deploy.planning.hypothetical import parse_hardware
-from v4deploy.probes.survey import survey
 from v4deploy.pull.store import weights_root
 from v4deploy.system.base import System
 from v4deploy.system.live import LiveSystem
@@ -37,6 +35,10 @@ class Workspace:
         Raises:
             UsageError: `hardware` names an unknown chip or a size that was not sold.
         """
+        # Looking at a machine takes many modules, and half of the commands never do.
+        from v4deploy.planning.hypothetical import parse_hardware
+        from v4deploy.probes.survey import survey
+
         if hardware is not None:
             return parse_hardware(hardware, self.catalogue.chips)
         return survey(self.system, weights_dir=str(self.weights_root), chips=self.catalogue.chips)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import socket
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import yaml
 from tests.support_cli import V4Deploy
 from v4deploy.commands.workspace import open_workspace
 from v4deploy.domain.errors import ExitCode
+from v4deploy.domain.units import MIB
 from v4deploy.pull.access import HubAccess
 from v4deploy.pull.pull import pull_checkpoint
 from v4deploy.pull.request import PullRequest
@@ -149,7 +151,7 @@ def test_a_bundle_is_made_and_installed_without_a_network(
     )
     assert str(target) in texts
     assert str(pulled) not in texts
-    verified = v4deploy("verify", "--directory", str(target), "--json")
+    verified = v4deploy("verify", str(target), "--json")
     assert verified.document["data"]["problems"] == []
     assert json.loads((there / "launch" / "plan.json").read_text())["chosen"]["checkpoint"]["repo"] == REPOSITORY
 
@@ -236,6 +238,29 @@ def test_wrong_input_is_explained(
     assert "hint:" in ran.stderr
     failed = v4deploy("bundle", *arguments, "--json")
     assert failed.document["schema"] == f"v4deploy.bundle-{arguments[0]}/1"
+
+
+def test_a_part_that_the_file_system_cannot_hold_is_explained(v4deploy: V4Deploy, pulled: Path, tmp_path: Path) -> None:
+    assert pulled.is_dir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, before[1]))
+    try:
+        ran = v4deploy("bundle", "create", "tiny", "--no-wheels", "--part-size", "5MiB")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert ran.code == ExitCode.DOWNLOAD_FAILED
+    assert "parts of 5.2 MB are too large there" in ran.stderr
+    assert v4deploy("bundle", "create", "tiny", "--no-wheels", "--part-size", "5MiB").code == ExitCode.OK
+    assert len(list((tmp_path / "bundle").glob("*.tar.*"))) == 2
+
+
+def test_an_output_that_cannot_be_written_is_explained(v4deploy: V4Deploy, pulled: Path, tmp_path: Path) -> None:
+    assert pulled.is_dir()
+    (tmp_path / "bundle").write_text("a file")
+    ran = v4deploy("bundle", "create", "tiny", "--no-wheels")
+    assert ran.code == ExitCode.DOWNLOAD_FAILED
+    assert "`--output`" in ran.stderr
+    assert "V4DEPLOY_WEIGHTS_DIR" not in ran.stderr
 
 
 def test_ctrl_c_says_how_to_go_on(v4deploy: V4Deploy, pulled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,7 +121,16 @@ def create(workspace: Workspace, request: BundleRequest, *, report: Report) -> R
     except KeyboardInterrupt:
         raise InterruptedRunError(f"interrupted; the finished parts in {output} are kept", hint=_GO_ON) from None
     except OSError as error:
-        raise disk_error(error, output / draft.index.parts[0].name) from error
+        raise _not_written(error, output, draft) from error
+
+
+def _not_written(error: OSError, output: Path, draft: Draft) -> DownloadError:
+    """The disk's words, with hints for a disk that somebody carries."""
+    said = disk_error(error, output / draft.index.parts[0].name)
+    hint = f"choose another directory with `--output`, or {_GO_ON}"
+    if error.errno == errno.EFBIG:
+        hint = f"parts of {format_gb(draft.index.part_size_bytes)} are too large there: `--part-size 4GB` fits FAT32"
+    return DownloadError(said.message, hint=hint, details=said.details)
 
 
 def _draft(workspace: Workspace, request: BundleRequest) -> Draft:

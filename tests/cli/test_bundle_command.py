@@ -156,6 +156,21 @@ def test_a_bundle_is_made_and_installed_without_a_network(
     assert json.loads((there / "launch" / "plan.json").read_text())["chosen"]["checkpoint"]["repo"] == REPOSITORY
 
 
+def test_weights_stay_when_the_launch_files_fail(
+    v4deploy: V4Deploy, pulled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pulled.is_dir()
+    plan = plan_file(v4deploy, tmp_path)
+    assert v4deploy("bundle", "create", "--plan", str(plan), "--no-wheels").code == ExitCode.OK
+    monkeypatch.setenv("V4DEPLOY_WEIGHTS_DIR", str(tmp_path / "there"))
+    (tmp_path / "launch").write_text("a file")
+    ran = v4deploy("bundle", "install", "bundle", "--json")
+    assert ran.code == ExitCode.USAGE
+    assert len(ran.document["data"]["installed"]["files"]) == 2
+    assert ran.document["data"]["rendered"] is None
+    assert v4deploy("bundle", "install", "bundle", "--output", "elsewhere").code == ExitCode.OK
+
+
 def test_weights_without_a_plan_come_without_launch_files(v4deploy: V4Deploy, pulled: Path) -> None:
     assert pulled.is_dir()
     ran = v4deploy("bundle", "create", "tiny", "--quant", "tiny", "--no-wheels", "--part-size", "1GB", "--json")

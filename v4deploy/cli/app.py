@@ -113,6 +113,9 @@ def pull(
     revision: options.Revision = None,
     plan_file: options.PlanFile = None,
     adopt_from: options.AdoptFrom = None,
+    limit_rate: options.LimitRate = None,
+    connections: options.Connections = 8,
+    progress: options.Progress = options.ProgressMode.AUTO,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -121,21 +124,27 @@ def pull(
 
     Without --quant, --repo or --plan, what `plan` chooses for this machine.
     """
+    from v4deploy.cli.progress import shown
     from v4deploy.cli.requests import Wish, choose_weights
     from v4deploy.cli.views.work import view_pull
     from v4deploy.commands.pull import pull as run
     from v4deploy.commands.workspace import open_workspace
+    from v4deploy.pull.rate import parse_rate
 
     workspace, output = open_workspace(os.environ), output_for(json, quiet)
+    rate = parse_rate(limit_rate) if limit_rate is not None else None
     choice = choose_weights(workspace, Wish(model=model, quant=quant, repo=repo), plan_file)
-    done = run(
-        workspace,
-        choice,
-        report=output.report,
-        revision=revision,
-        dry_run=dry_run,
-        adopt_from=tuple(adopt_from or ()),
-    )
+    with shown(output, progress) as report:
+        done = run(
+            workspace,
+            choice,
+            report=report,
+            revision=revision,
+            dry_run=dry_run,
+            adopt_from=tuple(adopt_from or ()),
+            limit_rate=rate,
+            connections=connections,
+        )
     return output.finish(done, view_pull)
 
 
@@ -304,6 +313,7 @@ def up(
 
     It starts llama.cpp, as `serve` does; for other engines: `pull` and `render`.
     """
+    from v4deploy.cli.progress import shown
     from v4deploy.cli.requests import make_request
     from v4deploy.cli.views.work import view_up
     from v4deploy.commands.up import UpRequest
@@ -321,7 +331,9 @@ def up(
         ignore_checks=ignore_checks,
         timeout_seconds=timeout,
     )
-    return output.finish(run(workspace, wanted, report=output.report), view_up)
+    with shown(output, options.ProgressMode.AUTO) as report:
+        done = run(workspace, wanted, report=report)
+    return output.finish(done, view_up)
 
 
 @app.command()

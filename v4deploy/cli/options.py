@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,16 @@ import typer
 
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.plan import Prefer
+
+
+class ProgressMode(StrEnum):
+    """How to show a transfer. AUTO: bars on a terminal, else lines; nothing with `--quiet` and `--json`."""
+
+    AUTO = "auto"
+    BAR = "bar"
+    PLAIN = "plain"
+    JSON = "json"
+    NONE = "none"
 
 
 def path(text: str) -> Path:
@@ -115,6 +126,14 @@ Target = Annotated[
     str | None,
     typer.Option("--target", metavar="NAME", help="script, systemd, compose, motor, ...", show_default=False),
 ]
+Progress = Annotated[
+    ProgressMode, typer.Option("--progress", help="bars on a terminal, lines, or JSON lines; always on stderr")
+]
+LimitRate = Annotated[
+    str | None,
+    typer.Option("--limit-rate", metavar="RATE", help="bytes a second in all: 50M, 1.5G", show_default=False),
+]
+Connections = Annotated[int, typer.Option("--connections", min=1, max=64, help="connections at once, over all files")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="say what would happen, change nothing")]
 Force = Annotated[bool, typer.Option("--force", help="overwrite files that were edited")]
 Bind = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="address to listen on")]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from v4deploy.domain.catalogue import resolve_quant
 from v4deploy.domain.errors import InterruptedRunError, UsageError
 from v4deploy.domain.model import Checkpoint, FileRole, QuantAlias, Runnable
 from v4deploy.domain.plan import Plan
+from v4deploy.domain.units import format_gb
 from v4deploy.pull.access import access_from, hub_cache, modelscope_caches
 from v4deploy.pull.adopt.places import Places
+from v4deploy.pull.download import Control
 from v4deploy.pull.pull import PullResult, pull_checkpoint
-from v4deploy.pull.request import PullPreview, PullRequest, preview_pull
+from v4deploy.pull.rate import Throttle
+from v4deploy.pull.request import CONNECTIONS, PullPreview, PullRequest, preview_pull
 from v4deploy.pull.selection import DEFAULT_ROLES
 
 
@@ -86,10 +90,13 @@ def pull(  # noqa: PLR0913 - one argument an option
     revision: str | None = None,
     dry_run: bool = False,
     adopt_from: tuple[Path, ...] = (),
+    limit_rate: int | None = None,
+    connections: int = CONNECTIONS,
 ) -> Result[PullReport]:
     """Fetch a checkpoint, or (dry run) say from the catalogue alone what would be fetched.
 
     What earlier pulls, the hub's own cache or the directories of `adopt_from` hold is taken over instead of fetched.
+    `limit_rate`: bytes a second over all connections; None sets no limit.
 
     Raises:
         UsageError: one of `adopt_from` is not a directory.
@@ -102,29 +109,39 @@ def pull(  # noqa: PLR0913 - one argument an option
         revision=revision,
         roles=choice.roles,
         places=places_of(workspace, choice.checkpoint.repo, adopt_from),
+        max_workers=connections,
     )
     preview = preview_pull(request)
     if dry_run:
         return Result(
             kind="pull", data=PullReport(alias=choice.alias, others=choice.others, preview=preview, done=None)
         )
-    try:
-        done = pull_checkpoint(
-            request,
-            access=access_from(workspace.environ, choice.checkpoint.hub),
-            fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            progress=Totals(report, preview.total_bytes),
-        )
-    except KeyboardInterrupt:
-        raise InterruptedRunError(
-            f"interrupted; what has arrived in {preview.directory} is kept",
-            hint="run the same command again: it goes on from there",
-        ) from None
+    done = _pulled(workspace, request, preview, report, limit_rate)
     return Result(
         kind="pull",
         data=PullReport(alias=choice.alias, others=choice.others, preview=preview, done=done),
         findings=done.findings,
     )
+
+
+def _pulled(
+    workspace: Workspace, request: PullRequest, preview: PullPreview, report: Report, limit_rate: int | None
+) -> PullResult:
+    totals = Totals(report, preview.total_bytes)
+    try:
+        return pull_checkpoint(
+            request,
+            access=access_from(workspace.environ, request.checkpoint.hub),
+            fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            progress=totals,
+            control=Control(throttle=Throttle(limit_rate, time.monotonic) if limit_rate else None),
+        )
+    except KeyboardInterrupt:
+        so_far = f"{format_gb(totals.done_bytes)} of {format_gb(totals.total_bytes)}"
+        raise InterruptedRunError(
+            f"interrupted; {so_far} have arrived in {preview.directory} and are kept",
+            hint="run the same command again: it goes on from there",
+        ) from None
 
 
 def places_of(workspace: Workspace, repo: str, given: tuple[Path, ...] = ()) -> Places:
@@ -145,25 +162,56 @@ def places_of(workspace: Workspace, repo: str, given: tuple[Path, ...] = ()) -> 
 
 
 class Totals:
-    """Adds the files' progress up; the downloader calls from several threads."""
+    """Adds the files' progress up; the downloader calls from several threads.
+
+    Attributes:
+        done_bytes, total_bytes: over all files that were heard of.
+    """
 
     def __init__(self, report: Report, total_bytes: int | None) -> None:
         self._report = report
         self._expected_bytes = total_bytes or 0
         self._files: dict[str, tuple[int, int]] = {}
+        self._sizes_bytes = 0
         self._lock = threading.Lock()
+        self.done_bytes = 0
+
+    @property
+    def total_bytes(self) -> int:
+        return max(self._expected_bytes, self._sizes_bytes)
 
     def advanced(self, path: str, done_bytes: int, size_bytes: int) -> None:
         with self._lock:
-            self._files[path] = (done_bytes, size_bytes)
-            done = sum(pair[0] for pair in self._files.values())
-            total = max(self._expected_bytes, sum(pair[1] for pair in self._files.values()))
-            self._report(Transfer(path=path, done_bytes=done, total_bytes=total))
+            self._count(path, done_bytes, size_bytes)
+            self._report(self._event(path))
 
     def checking(self, path: str, done_bytes: int, size_bytes: int) -> None:
-        pass
+        with self._lock:
+            self._count(path, size_bytes, size_bytes)
+            self._report(replace(self._event(path), file_checked_bytes=done_bytes))
+
+    def finished(self, path: str, size_bytes: int) -> None:
+        with self._lock:
+            self._count(path, size_bytes, size_bytes)
+            self._report(replace(self._event(path), is_file_finished=True))
 
     def waiting(self, path: str, reason: str, wait_seconds: float) -> None:
         with self._lock:
-            message = f"{path}: {reason}; trying again in {wait_seconds:.0f} s"
-            self._report(Step(name="pull", state=StepState.NOTE, message=message))
+            again = f"; trying again in {wait_seconds:.0f} s" if wait_seconds else ""
+            self._report(Step(name="pull", state=StepState.NOTE, message=f"{path}: {reason}{again}"))
+
+    def _count(self, path: str, done_bytes: int, size_bytes: int) -> None:
+        before, size_before = self._files.get(path, (0, 0))
+        self._files[path] = (done_bytes, size_bytes)
+        self.done_bytes += done_bytes - before
+        self._sizes_bytes += size_bytes - size_before
+
+    def _event(self, path: str) -> Transfer:
+        done_bytes, size_bytes = self._files[path]
+        return Transfer(
+            path=path,
+            done_bytes=self.done_bytes,
+            total_bytes=self.total_bytes,
+            file_done_bytes=done_bytes,
+            file_size_bytes=size_bytes,
+        )

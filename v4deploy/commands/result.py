@@ -50,11 +50,22 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """Progress of a transfer, over all its files. `total_bytes` None when the hub does not tell."""
+    """Progress of a transfer, over all its files. `total_bytes` None when the hub does not tell.
+
+    Attributes:
+        path: the file that moved.
+        file_done_bytes, file_size_bytes: of that file alone; None where nobody keeps count of single files.
+        file_checked_bytes: it has arrived, and so much of it is hashed; None before.
+        is_file_finished: it is in place and right.
+    """
 
     path: str
     done_bytes: int
     total_bytes: int | None
+    file_done_bytes: int | None = None
+    file_size_bytes: int | None = None
+    file_checked_bytes: int | None = None
+    is_file_finished: bool = False
 
 
 Report = Callable[[Step | Transfer], None]

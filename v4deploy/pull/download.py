@@ -38,6 +38,10 @@ class Progress(Protocol):
         """All of the file is on disk, and `done_bytes` of it have been hashed."""
         ...
 
+    def finished(self, path: str, size_bytes: int) -> None:
+        """The file is in place and right."""
+        ...
+
     def waiting(self, path: str, reason: str, wait_seconds: float) -> None:
         """A try for a file (or for the `file list`) failed; the next one comes after this pause."""
         ...
@@ -55,7 +59,7 @@ class Control:
         stop: set to end all work at the next chunk.
         pause: waits; by default until the time is over or `stop` is set.
         throttle: None lets bytes come as fast as they can.
-        block_bytes: what a killed connection loses at most.
+        block_bytes: what is checked, and fetched again, as one.
         slow_seconds, slow_bytes: a connection that brings less than this in so long is opened again.
     """
 

@@ -24,7 +24,7 @@ from v4deploy.pull.hashing import StoppedError
 from v4deploy.pull.lock import Watch, locked
 from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan, Manifest
 from v4deploy.pull.part import resumable_bytes, settled
-from v4deploy.pull.request import SPARE_BYTES
+from v4deploy.pull.request import CONNECTIONS, SPARE_BYTES
 from v4deploy.pull.transfer import transfer_files
 from v4deploy.pull.transport import Transport
 from v4deploy.pull.workers import run_all
@@ -48,7 +48,7 @@ class Order:
     checkpoint: str
     roles: tuple[FileRole, ...]
     files: tuple[FilePlan, ...]
-    max_workers: int = 8
+    max_workers: int = CONNECTIONS
     places: Places = field(default_factory=Places)
     distrusted: frozenset[str] = frozenset()
 
@@ -129,8 +129,10 @@ class _Fill:
         self._check_network_and_space(incomplete)
         self.findings.extend(target.check(target.look_at(self._directory), self._directory, incomplete))
         store.write_manifest(self._directory, self._manifest)
+        for file in incomplete:
+            self._progress.advanced(file.path, resumable_bytes(self._directory / file.path, file), file.size_bytes)
         for file in complete:
-            self._progress.advanced(file.path, file.size_bytes, file.size_bytes)
+            self._progress.finished(file.path, file.size_bytes)
         transfer_files(
             [self._job(file) for file in incomplete],
             control=self._control,
@@ -204,7 +206,7 @@ class _Fill:
     def _finished(self, file: FilePlan) -> None:
         self._manifest = self._manifest.with_file(file)
         store.write_manifest(self._directory, self._manifest)
-        self._progress.advanced(file.path, file.size_bytes, file.size_bytes)
+        self._progress.finished(file.path, file.size_bytes)
 
     def _check_network_and_space(self, incomplete: Sequence[FilePlan]) -> None:
         needed = [file.size_bytes - self._kept_bytes(file) for file in incomplete]

@@ -1,8 +1,8 @@
 """What a download writes down beside its file: which blocks are there, and what their bytes add up to.
 
-A line a block, appended when the block has arrived. Nothing in it is believed: a later run reads every byte again for
-the file's hash, and what no longer adds up is fetched again. So a journal may be ahead of what a power cut left of the
-file, and no line has to wait for the disk.
+A line whenever bytes of a block have arrived; the last one for a block counts. Nothing in it is believed: a later run
+reads every byte again for the file's hash, and what no longer adds up is fetched again. So a journal may be ahead of
+what a power cut left of the file, and no line has to wait for the disk.
 """
 
 from __future__ import annotations

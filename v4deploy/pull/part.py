@@ -21,7 +21,8 @@ ADOPTING_SUFFIX = ".adopting"
 _NEW_SUFFIX = ".new"
 # What an interrupted pull may leave beside its destination.
 LEFTOVER_SUFFIXES = (PART_SUFFIX, JOURNAL_SUFFIX, JOURNAL_SUFFIX + _NEW_SUFFIX, ADOPTING_SUFFIX)
-# What `kill -9` costs a connection at most.
+# What is fetched again where the disk has lost bytes, and what `kill -9` may cost a connection at the very most: a line
+# is written for every megabyte, or half a second, so mostly far less.
 BLOCK_BYTES = 8 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
 
@@ -120,7 +121,7 @@ class Part:
         return os.preadv(self._stream.fileno(), [buffer], offset)
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Write bytes of one block; the owner says afterwards that they have arrived.
+        """Write bytes of one block and note them; the owner says afterwards that they have arrived.
 
         Raises:
             OSError: the disk is full or broken.
@@ -131,10 +132,7 @@ class Part:
         while written < len(data):
             written += os.pwrite(self._stream.fileno(), data[written:], offset + written)
         self._checksums[index] = zlib.crc32(data, checksum)
-        if offset + len(data) == self.blocks.end(index):
-            self._note(index, self.blocks.end(index) - self.blocks.start(index))
-
-    def _note(self, index: int, filled_bytes: int) -> None:
+        filled_bytes = offset + len(data) - self.blocks.start(index)
         text = journal.line(index, Beginning(filled_bytes=filled_bytes, crc32=self._checksums[index]))
         self._journal.write(text.encode("ascii"))
 
@@ -172,10 +170,6 @@ class Part:
         """Leave a part that a later run can go on from. Harmless after `finish`."""
         if self._stream.closed:
             return
-        # On a full disk even the journal may not fit; the lines that did stay true.
-        with contextlib.suppress(OSError):
-            for index in self.blocks.partly_filled():
-                self._note(index, self.blocks.arrived_end(index) - self.blocks.start(index))
         self._journal.close()
         self._stream.close()
 

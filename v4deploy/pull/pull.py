@@ -49,6 +49,9 @@ class _Silent:
     def checking(self, path: str, done_bytes: int, size_bytes: int) -> None:
         pass
 
+    def finished(self, path: str, size_bytes: int) -> None:
+        pass
+
     def waiting(self, path: str, reason: str, wait_seconds: float) -> None:
         pass
 

@@ -14,6 +14,8 @@ from v4deploy.pull.selection import DEFAULT_ROLES
 
 # Manifest, journals and directory blocks; a file system that is full to the last byte fails in odd ways.
 SPARE_BYTES = 16 * 1024 * 1024
+# One connection seldom fills a fast line; more than eight at one host look like an attack to some of them.
+CONNECTIONS = 8
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -31,7 +33,7 @@ class PullRequest:
     weights_root: Path
     revision: str | None = None
     roles: tuple[FileRole, ...] = DEFAULT_ROLES
-    max_workers: int = 8
+    max_workers: int = CONNECTIONS
     places: Places = field(default_factory=Places)
 
     @property

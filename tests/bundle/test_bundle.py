@@ -193,6 +193,27 @@ def test_a_damaged_index_is_not_followed(courier: Courier, key: str, value: obje
     assert not courier.arrival.exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("repo", "../..", "is no repository at a commit"),
+        ("repo", "..", "is no repository at a commit"),
+        ("revision", "../../elsewhere", "is no repository at a commit"),
+        ("files", [{"path": "x", "size_bytes": 1, "role": "main"}], "has no hash"),
+        ("files", [{"path": "../x", "size_bytes": 1, "role": "main", "sha256": "a" * 64}], "no path inside"),
+    ],
+)
+def test_a_manifest_that_leads_elsewhere_is_not_followed(courier: Courier, key: str, value: object, words: str) -> None:
+    courier.create()
+    path = courier.output / INDEX_NAME
+    document = json.loads(path.read_text())
+    document["manifest"][key] = value
+    path.write_text(json.dumps(document))
+    with pytest.raises(ProfileError, match=words):
+        courier.install()
+    assert not courier.arrival.exists()
+
+
 def test_a_part_name_does_not_lead_elsewhere(courier: Courier) -> None:
     courier.create()
     path = courier.output / INDEX_NAME

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from v4deploy.pull.manifest import Manifest, is_safe_path
 SCHEMA = "v4deploy.bundle/1"
 INDEX_NAME = "v4deploy-bundle.json"
 UNFINISHED_NAME = "v4deploy-bundle.unfinished.json"
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,24 +116,39 @@ def from_json(text: str, *, name: str) -> BundleIndex:
 
 
 def _problem(index: BundleIndex) -> str | None:
-    paths = [*(file.path for file in index.manifest.files), *(file.path for file in index.files)]
+    return _unsafe(index) or _incoherent(index)
+
+
+def _unsafe(index: BundleIndex) -> str | None:
+    """A name that would lead elsewhere, or content that could not be checked."""
+    manifest = index.manifest
+    # Both become directories where it is installed.
+    if not _REPO.fullmatch(manifest.repo) or not _COMMIT.fullmatch(manifest.revision):
+        return f"`{manifest.repo}` at `{manifest.revision}` is no repository at a commit"
+    if unhashed := [file.path for file in manifest.files if file.sha256 is None and file.git_sha1 is None]:
+        return f"`{unhashed[0]}` has no hash"
+    paths = [*(file.path for file in manifest.files), *(file.path for file in index.files)]
     if unsafe := [path for path in paths if not is_safe_path(path)]:
         return f"`{unsafe[0]}` is no path inside the bundle"
     if unsafe := [part.name for part in index.parts if not is_safe_path(part.name) or "/" in part.name]:
         return f"`{unsafe[0]}` is no name of a part"
-    if index.part_size_bytes <= 0 or [part.size_bytes for part in index.parts] != [
-        end - first for first, end in index.ranges
-    ]:
+    return None
+
+
+def _incoherent(index: BundleIndex) -> str | None:
+    """Parts and files that do not fit together."""
+    manifest = index.manifest
+    part_sizes = [part.size_bytes for part in index.parts]
+    if index.part_size_bytes <= 0 or part_sizes != [end - first for first, end in index.ranges]:
         return "its parts do not make up the whole"
-    if {file.path: file.size_bytes for file in index.manifest.files} != {
-        member.path: member.size_bytes for member in index.members
-    }:
+    sizes = {file.path: file.size_bytes for file in manifest.files}
+    if sizes != {member.path: member.size_bytes for member in index.members}:
         return "its files are not those of its manifest"
     ends = 0
     for member in index.members:
         if member.offset_bytes < ends or member.offset_bytes + member.size_bytes > index.stream_bytes:
             return f"`{member.path}` lies outside of the parts"
         ends = member.offset_bytes + member.size_bytes
-    if index.id != bundle_id(index.manifest, index.members, index.stream_bytes, index.part_size_bytes):
+    if index.id != bundle_id(manifest, index.members, index.stream_bytes, index.part_size_bytes):
         return "its id does not belong to its content"
     return None

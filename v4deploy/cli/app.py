@@ -125,8 +125,9 @@ def pull(
     Without --quant, --repo or --plan, what `plan` chooses for this machine.
     """
     from v4deploy.cli.progress import shown
-    from v4deploy.cli.requests import Wish, choose_weights
+    from v4deploy.cli.requests import Wish
     from v4deploy.cli.views.work import view_pull
+    from v4deploy.cli.weights_requests import choose_weights
     from v4deploy.commands.pull import pull as run
     from v4deploy.commands.workspace import open_workspace
     from v4deploy.pull.rate import parse_rate

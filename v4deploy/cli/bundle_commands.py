@@ -52,8 +52,9 @@ def create(
 
     Give the plan of the machine that gets them with --plan; without one, only weights that are named come along.
     """
-    from v4deploy.cli.requests import Wish, parse_part_size, weights_and_plan
+    from v4deploy.cli.requests import Wish, parse_part_size
     from v4deploy.cli.views.bundle import view_created
+    from v4deploy.cli.weights_requests import weights_and_plan
     from v4deploy.commands.bundle import BundleRequest
     from v4deploy.commands.bundle import create as run
     from v4deploy.commands.workspace import open_workspace

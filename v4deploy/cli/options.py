@@ -11,6 +11,8 @@ import typer
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.plan import Prefer
 
+DEFAULT_MODEL = "v4-flash"
+
 
 class ProgressMode(StrEnum):
     """How to show a transfer. AUTO: bars on a terminal, else lines; nothing with `--quiet` and `--json`."""

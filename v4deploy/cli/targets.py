@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from v4deploy.cli.options import DEFAULT_MODEL
 from v4deploy.commands.verify import checkpoints_of, directory_of
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.model import Checkpoint
-
-DEFAULT_MODEL = "v4-flash"
 
 
 def weights_to_verify(

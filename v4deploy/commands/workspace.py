@@ -10,7 +10,6 @@ from v4deploy.catalogue.load import load_catalogue
 from v4deploy.commands.catalogue_layers import profile_directories
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.hardware import Host
-from v4deploy.pull.store import weights_root
 from v4deploy.system.base import System
 from v4deploy.system.live import LiveSystem
 from v4deploy.system.recorded import RecordedSystem
@@ -26,8 +25,12 @@ class Workspace:
 
     @property
     def weights_root(self) -> Path:
-        """Where weights live on this machine."""
-        return weights_root(self.environ)
+        """Where weights live: V4DEPLOY_WEIGHTS_DIR, else `weights` in the user's cache (XDG_CACHE_HOME is honoured)."""
+        from platformdirs import user_cache_path
+
+        if named := self.environ.get("V4DEPLOY_WEIGHTS_DIR"):
+            return Path(named).expanduser().absolute()
+        return user_cache_path("v4deploy", appauthor=False) / "weights"
 
     def host(self, hardware: str | None = None) -> Host:
         """The machine to plan for: the one named (`8x h200`), else the one we stand on (or its recording).
@@ -36,11 +39,12 @@ class Workspace:
             UsageError: `hardware` names an unknown chip or a size that was not sold.
         """
         # Looking at a machine takes many modules, and half of the commands never do.
-        from v4deploy.planning.hypothetical import parse_hardware
+        if hardware is not None:
+            from v4deploy.planning.hypothetical import parse_hardware
+
+            return parse_hardware(hardware, self.catalogue.chips)
         from v4deploy.probes.survey import survey
 
-        if hardware is not None:
-            return parse_hardware(hardware, self.catalogue.chips)
         return survey(self.system, weights_dir=str(self.weights_root), chips=self.catalogue.chips)
 
 

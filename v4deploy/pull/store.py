@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,6 @@ from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan, Manifest
 from v4deploy.pull.part import resumable_bytes, sync_directory, write_atomically
 
 OWN_FILES = frozenset({MANIFEST_NAME, f"{MANIFEST_NAME}.new", LOCK_NAME, LEASE_NAME})
-
-
-def weights_root(environ: Mapping[str, str]) -> Path:
-    """V4DEPLOY_WEIGHTS_DIR, else `weights` in the user's cache directory (XDG_CACHE_HOME is honoured)."""
-    from platformdirs import user_cache_path
-
-    named = environ.get("V4DEPLOY_WEIGHTS_DIR")
-    return Path(named).expanduser().absolute() if named else user_cache_path("v4deploy", appauthor=False) / "weights"
 
 
 def repository_directory(root: Path, repo: str) -> Path:

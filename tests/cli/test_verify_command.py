@@ -48,7 +48,7 @@ def test_one_flipped_bit_is_found_and_mended(v4deploy: V4Deploy, tmp_path: Path)
     ran = v4deploy("verify", "tiny")
     assert ran.code == ExitCode.DOWNLOAD_FAILED
     assert victim.name in ran.stdout
-    assert "hint: `v4deploy verify --directory" in ran.stderr
+    assert "hint: `v4deploy verify /" in ran.stderr
     ran = v4deploy("verify", "tiny", "--repair")
     assert ran.code == ExitCode.OK
     assert f"repaired  tiny/{victim.name}" in ran.stdout

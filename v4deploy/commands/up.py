@@ -13,10 +13,10 @@ from v4deploy.commands.pull import choice_of, pull
 from v4deploy.commands.render import RenderReport, RenderRequest, render
 from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.serve import ServeRequest, preflight, serve
-from v4deploy.commands.verify import VerifyRequest, verify
+from v4deploy.commands.verify import VerifyRequest, problem_lines, verify
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.engine import LaunchOptions
-from v4deploy.domain.errors import NothingFitsError
+from v4deploy.domain.errors import DownloadError, NothingFitsError
 from v4deploy.domain.finding import Severity
 from v4deploy.domain.plan import Plan, Request
 from v4deploy.domain.units import format_gb, format_gib
@@ -72,7 +72,8 @@ def prepare(workspace: Workspace, request: UpRequest, *, report: Report) -> Prep
     _step(report, "verify", "hashing what is on the disk, without the network")
     verified = verify(workspace, VerifyRequest(directory=Path(done.directory)))
     if verified.error is not None:
-        raise verified.error
+        wrong = verified.error
+        raise DownloadError(wrong.message, hint=wrong.hint, details=problem_lines(verified.data))
     _done(report, "verify", f"{verified.data.checked_files} files are what was published")
     rendered = _render(workspace, request, plan, report)
     return Prepared(doctor=checked, plan=plan, directory=done.directory, rendered=rendered, serve=start)

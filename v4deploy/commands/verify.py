@@ -65,13 +65,17 @@ def judged(done: VerifyReport, *, quick: bool) -> Result[VerifyReport]:
     return Result(kind="verify", data=done, error=_error(done, quick=quick))
 
 
+def problem_lines(done: VerifyReport) -> tuple[str, ...]:
+    """What is wrong, a line a file."""
+    return tuple(f"{problem.path}: {problem.kind}: {problem.summary}" for problem in done.wrong)
+
+
 def _error(done: VerifyReport, *, quick: bool) -> V4DeployError | None:
     if done.wrong:
         bad = {problem.path for problem in done.wrong}
         return DownloadError(
             f"{len(bad)} of {len(done.files)} files in {done.directory} are not right",
             hint=_way_out(done),
-            details=tuple(f"{problem.path}: {problem.kind}: {problem.summary}" for problem in done.wrong),
         )
     if done.not_proven and not quick:
         return DownloadError(
@@ -86,7 +90,7 @@ def _error(done: VerifyReport, *, quick: bool) -> V4DeployError | None:
 def _way_out(done: VerifyReport) -> str:
     match done.basis:
         case Basis.MANIFEST:
-            return f"`v4deploy verify --directory {done.directory} --repair` fetches the bad files alone"
+            return f"`v4deploy verify {done.directory} --repair` fetches the bad files alone"
         case Basis.HUB_CACHE:
             return "`hf cache rm` the repository and download it again, or `v4deploy pull`: it adopts what is right"
         case Basis.HUB_DOWNLOAD | Basis.CATALOGUE | Basis.NONE:

@@ -22,9 +22,11 @@ def view_verify(console: Console, report: VerifyReport) -> None:
     console.print(f" @ {report.revision}" if report.revision else "", highlight=False)
     for problem in report.problems:
         style = "warn" if problem.kind.is_harmless else "fail"
-        console.print(f"  [{style}]{problem.kind}[/]  {escape(problem.path)}: {escape(problem.summary)}")
+        line = f"  [{style}]{problem.kind}[/]  {escape(problem.path)}: {escape(problem.summary)}"
+        # One line each, whatever the width: hashes are searched for and copied.
+        console.print(line, soft_wrap=True)
     for path in report.repaired:
-        console.print(f"  [ok]repaired[/]  {escape(path)}")
+        console.print(f"  [ok]repaired[/]  {escape(path)}", soft_wrap=True)
     states = [file.state for file in report.files]
     proven, not_proven = states.count(FileState.PROVEN), states.count(FileState.NOT_PROVEN)
     console.print(f"{proven} of {len(states)} files proven {_BASES[report.basis]}{_pace(report)}")

@@ -152,6 +152,48 @@ def test_a_running_pull_keeps_its_parts(desk: Desk, tmp_path: Path) -> None:
     assert part_path(old / FIRST).stat().st_size == 150_000
 
 
+def left_by_the_client(desk: Desk, cache: Path, data: bytes) -> Path:
+    """What a killed `hf download` leaves: a part of the first file, named by the whole one's hash."""
+    name = f"{hashlib.sha256(desk.wanted[FIRST]).hexdigest()}.0123abcd.incomplete"
+    path = cache / f"models--{REPO.replace('/', '--')}" / "blobs" / name
+    write(path, data)
+    return path
+
+
+def test_what_a_killed_client_left_goes_on_from_its_last_whole_block(desk: Desk, tmp_path: Path) -> None:
+    block_bytes = desk.control().block_bytes
+    usable_bytes = 100_000 // block_bytes * block_bytes
+    left = left_by_the_client(desk, tmp_path / "hf", desk.wanted[FIRST][:100_000])
+    result = pull_with(desk, hub_cache=tmp_path / "hf")
+    desk.assert_right(result)
+    assert [(one.path, one.size_bytes, one.source, one.method) for one in result.adopted] == [
+        (FIRST, usable_bytes, str(left), Method.BEGINNING)
+    ]
+    assert 0 < usable_bytes == result.total_bytes - result.fetched_bytes
+    assert left.read_bytes() == desk.wanted[FIRST][:100_000]
+
+
+def test_a_wrong_beginning_costs_a_second_fetch_and_never_a_wrong_byte(desk: Desk, tmp_path: Path) -> None:
+    left_by_the_client(desk, tmp_path / "hf", b"x" * 200_000)
+    result = pull_with(desk, hub_cache=tmp_path / "hf")
+    desk.assert_right(result)
+    assert result.fetched_bytes > result.total_bytes - 200_000
+
+
+def test_bytes_behind_a_hole_do_not_count(desk: Desk, tmp_path: Path) -> None:
+    block_bytes = desk.control().block_bytes
+    data = desk.wanted[FIRST]
+    left = left_by_the_client(desk, tmp_path / "hf", data[: 2 * block_bytes])
+    with left.open("r+b") as stream:
+        stream.seek(4 * block_bytes)
+        stream.write(data[4 * block_bytes :][:1000])
+    if left.stat().st_blocks * 512 >= left.stat().st_size:
+        pytest.skip("this file system has no holes")
+    result = pull_with(desk, hub_cache=tmp_path / "hf")
+    desk.assert_right(result)
+    assert result.adopted[0].size_bytes == 2 * block_bytes
+
+
 @pytest.mark.parametrize("form", ["as published", "flat", "renamed", "by hash", "linked"])
 def test_a_directory_that_is_named_is_searched_through(desk: Desk, tmp_path: Path, form: str) -> None:
     place = tmp_path / "somewhere"

@@ -16,6 +16,7 @@ from v4deploy.domain.units import format_gb
 from v4deploy.pull import failures, store, target
 from v4deploy.pull.access import HubAccess, file_url
 from v4deploy.pull.adopt.adopt import Adopted, Adopter
+from v4deploy.pull.adopt.beginnings import adopt_beginnings
 from v4deploy.pull.adopt.parts import adopt_parts
 from v4deploy.pull.adopt.places import Finds, Places
 from v4deploy.pull.download import Control, Job, OneFileError, Progress, Source, disk_error
@@ -184,10 +185,11 @@ class _Fill:
 
         run_all(adopt, absent, on_result=self._note_adopted, max_workers=self._order.max_workers, on_stop=self._stop)
         self.findings.extend(adopter.findings)
+        taken = {adopted.path for adopted in self.adopted}
+        rest = [file for file in absent if file.path not in taken]
         if places.weights_root is not None:
-            taken = {adopted.path for adopted in self.adopted}
-            rest = [file for file in absent if file.path not in taken]
             self.adopted.extend(adopt_parts(rest, self._directory, places.weights_root, since=now))
+        self.adopted.extend(adopt_beginnings(rest, self._directory, places, block_bytes=self._control.block_bytes))
 
     def _may_be_in_place(self, file: FilePlan) -> bool:
         """Whether a run that was cut off may have finished this file: it will be hashed where it lies."""

@@ -192,10 +192,15 @@ def move_part(old: Path, new: Path) -> None:
             old.with_name(old.name + suffix).rename(new.with_name(new.name + suffix))
 
 
-def settled(file: FilePlan, destination: Path) -> FilePlan:
-    """The entry of a file that lies complete and checked at its place; clears away what its download left."""
+def discard_part(destination: Path) -> None:
+    """Throw away what was begun for a destination."""
     for suffix in LEFTOVER_SUFFIXES:
         destination.with_name(destination.name + suffix).unlink(missing_ok=True)
+
+
+def settled(file: FilePlan, destination: Path) -> FilePlan:
+    """The entry of a file that lies complete and checked at its place; clears away what its download left."""
+    discard_part(destination)
     return dataclasses.replace(file, modified_nanoseconds=destination.stat().st_mtime_ns)
 
 

@@ -40,7 +40,13 @@ def view_pull(console: Console, report: PullReport) -> None:
     console.print(f"{len(done.files)} files, {format_gb(done.total_bytes)} ({came}), in {escape(done.directory)}")
 
 
-_METHODS = {Method.REFLINK: "cloned", Method.HARD_LINK: "linked", Method.COPY: "copied", Method.MOVE: "its part moved"}
+_METHODS = {
+    Method.REFLINK: "cloned",
+    Method.HARD_LINK: "linked",
+    Method.COPY: "copied",
+    Method.MOVE: "unfinished, moved",
+    Method.BEGINNING: "unfinished, copied",
+}
 _ORIGINS = {
     Origin.EARLIER_PULL: "an earlier pull",
     Origin.HUB_CACHE: "the hub's cache",

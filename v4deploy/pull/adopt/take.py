@@ -20,12 +20,15 @@ _FICLONE = 0x40049409
 
 
 class Method(StrEnum):
-    """How a file came over. MOVE: the unfinished download of an earlier pull, which goes on here."""
+    """How a file came over. MOVE: the unfinished download of an earlier pull, which goes on here. BEGINNING: copied
+    from what the hub's own client left of a download that was killed; the hash at the end proves it.
+    """
 
     REFLINK = "reflink"
     HARD_LINK = "hard-link"
     COPY = "copy"
     MOVE = "move"
+    BEGINNING = "beginning"
 
 
 class SourceError(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from v4deploy.pull.headers.gguf import GgufHeader, gguf_problem, read_gguf
 from v4deploy.pull.headers.reader import FileSource, HeaderError
 from v4deploy.pull.headers.safetensors import read_safetensors, safetensors_problem
 from v4deploy.pull.headers.sets import place_problem
+from v4deploy.pull.holes import first_hole
 
 # A run of zeros this long at a file's end is no weight: the last tensors of V4 files are dense or norms.
 _SUSPECT_ZERO_BYTES = 64 * 1024
@@ -88,7 +88,8 @@ def unfinished_trace(path: Path) -> str | None:
     """
     with path.open("rb", buffering=0) as stream:
         size_bytes = os.fstat(stream.fileno()).st_size
-        hole = _first_hole(stream.fileno(), size_bytes)
+        # A file system may keep small runs of zeros as holes.
+        hole = first_hole(stream.fileno(), size_bytes, least_bytes=_SUSPECT_ZERO_BYTES)
         if hole is not None:
             return f"was never written from byte {hole} on: a hole, as an interrupted download leaves it"
         if size_bytes >= _SUSPECT_ZERO_BYTES:
@@ -96,23 +97,3 @@ def unfinished_trace(path: Path) -> str | None:
             if not any(tail):
                 return f"ends in {_SUSPECT_ZERO_BYTES} zeros or more, as an interrupted download leaves it"
     return None
-
-
-def _first_hole(descriptor: int, size_bytes: int) -> int | None:
-    """Where the file system has no data for the file; None where it has all, or cannot tell."""
-    if not hasattr(os, "SEEK_HOLE") or not size_bytes:
-        return None
-    try:
-        hole = os.lseek(descriptor, 0, os.SEEK_HOLE)
-        if hole >= size_bytes:
-            return None
-        try:
-            data = os.lseek(descriptor, hole, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            data = size_bytes
-    except OSError:
-        return None
-    # A file system may keep small runs of zeros as holes.
-    return hole if data - hole >= _SUSPECT_ZERO_BYTES else None

@@ -135,6 +135,13 @@ def test_vllm_ascend_and_vllm_have_to_be_one_set(
     assert bool(run("engine.mindie.version-set", subject(found))) is fires
 
 
+def test_the_vllm_below_vllm_ascend_is_not_told_to_be_upgraded_alone() -> None:
+    found = machine(*ascend(8, "ascend-a2"), engines={EngineId.MINDIE: "0.23.0", EngineId.VLLM: "0.23.0"})
+    one_program = replace(found, engines=tuple(replace(engine, path="/opt/bin/vllm") for engine in found.engines))
+    assert [finding.id for finding in run("engine.version", subject(one_program))] == ["engine.mindie.too-old"]
+    assert len(run("engine.version", subject(found))) == 2
+
+
 @pytest.mark.parametrize(
     ("arch", "suffix", "quant"),
     [("ascend-a2", "v0.25.1rc1 ", "w8a8"), ("ascend-a3", "-a3 ", "w8a8"), ("ascend-950", "-a5 ", "native")],

@@ -100,6 +100,33 @@ def test_unreadable_attributes_leave_the_bank_of_kfd(failure: Failure) -> None:
     assert outcome.pools[0].free.size_bytes is None
 
 
+@pytest.mark.parametrize("failure", list(Failure))
+def test_an_unreadable_node_is_no_device(failure: Failure) -> None:
+    outcome = amd.parse(capture_of({NODE: failure}))
+    assert outcome.devices == ()
+    refused = failure is Failure.NO_PERMISSION
+    assert [finding.id for finding in outcome.findings] == (["gpu.amd.node-refused"] if refused else [])
+
+
+@pytest.mark.parametrize("limit", ["", "0\n", "viele\n", "-1\n", "\0", *Failure])
+def test_a_page_limit_that_is_none_leaves_what_drm_tells(limit: str | Failure) -> None:
+    attributes: dict[str, str | Failure] = {
+        f"{DRM}/renderD128/device/uevent": "DRIVER=amdgpu\nPCI_SLOT_NAME=0000:05:00.0\n",
+        f"{DRM}/renderD128/device/mem_info_vram_total": f"{GIB}\n",
+        f"{DRM}/renderD128/device/mem_info_gtt_total": f"{60 * GIB}\n",
+        "/sys/module/ttm/parameters/pages_limit": limit,
+    }
+    node = MI300X.replace("90402", "110501").replace(str(0x74A1), str(0x1586))
+    outcome = amd.parse(capture_of({NODE: node, **attributes}, host_memory_bytes=120 * GIB))
+    assert outcome.pools[0].total.size_bytes == 61 * GIB
+
+
+@pytest.mark.parametrize("text", ["", "\n", "unbekannt", "\0"])
+def test_a_rocm_version_is_as_written_or_none(text: str) -> None:
+    (device,) = amd.parse(capture_of({NODE: MI300X, "/opt/rocm/.info/version": text})).devices
+    assert device.compute_api_version == (text.strip() or None)
+
+
 def test_a_size_of_zero_is_unknown() -> None:
     attributes: dict[str, str | Failure] = {
         f"{DRM}/renderD128/device/uevent": "DRIVER=amdgpu\nPCI_SLOT_NAME=0000:05:00.0\n",
@@ -209,6 +236,15 @@ def test_old_and_new_keys_of_rocm_smi() -> None:
 @pytest.mark.parametrize("argv", [AMD_SMI, ROCM_SMI], ids=["amd-smi", "rocm-smi"])
 def test_output_that_is_no_listing_gives_no_device(text: str, argv: tuple[str, ...]) -> None:
     assert parse_tools([smi(text, argv)]) == ()
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+@pytest.mark.parametrize("argv", [AMD_SMI, ROCM_SMI], ids=["amd-smi", "rocm-smi"])
+def test_a_tool_that_failed_lists_only_what_it_printed_before(argv: tuple[str, ...], failure: Failure) -> None:
+    half = json.dumps([STATIC, STATIC])[:-40]
+    run = CommandRun(argv=argv, exit_status=None, stdout=half, failure=failure)
+    assert parse_tools([run]) == ()
+    assert amd.parse(Capture(commands={" ".join(argv): run})).devices == ()
 
 
 @given(st.text())
@@ -337,8 +373,8 @@ def test_a_tool_that_hangs_is_the_last_one_asked() -> None:
     system = Hanging(RECORDINGS / "mi355x-driver-not-loaded")
     outcome = amd.parse(amd.collect(system))
     assert system.started == ["find", "amd-smi"]
-    assert {finding.id for finding in outcome.findings} == {"gpu.amd.driver-missing"}
-    assert any(evidence.error == "timed-out" for finding in outcome.findings for evidence in finding.evidence)
+    assert {finding.id for finding in outcome.findings} == {"gpu.amd.driver-missing", "gpu.amd.tool-hangs"}
+    assert any(evidence.error == "gave no answer in time" for found in outcome.findings for evidence in found.evidence)
 
 
 @pytest.mark.parametrize(

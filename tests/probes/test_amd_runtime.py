@@ -152,7 +152,7 @@ def test_a_listing_that_breaks_off_keeps_what_it_told() -> None:
     ("run", "error"),
     [
         (rocminfo("", exit_status=1), "status 1"),
-        (rocminfo("", exit_status=None, failure=Failure.TIMED_OUT), "timed-out"),
+        (rocminfo("", exit_status=None, failure=Failure.TIMED_OUT), "gave no answer in time"),
         (rocminfo("", exit_status=None, failure=Failure.NO_PERMISSION), "no-permission"),
         (
             rocminfo("ROCk module is loaded\nUnable to open /dev/kfd read-write: Permission denied\n", exit_status=1),
@@ -320,3 +320,21 @@ def test_no_source_is_asked_for_what_a_former_one_told(recording: str, hangs: st
     system = AskedSystem(RECORDINGS / recording, hangs)
     amd.collect(system)
     assert system.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("hangs", "named"),
+    [
+        ("amd-smi", "amd-smi static"),
+        ("rocm-smi", "rocm-smi --showproductname"),
+        ("hip", "HIP"),
+        ("rocminfo", "rocminfo"),
+    ],
+)
+def test_what_hangs_is_named(hangs: str, named: str) -> None:
+    system = AskedSystem(RECORDINGS / "radeon-680m-only-rocminfo-answers", hangs)
+    outcome = amd.parse(amd.collect(system))
+    (finding,) = (found for found in outcome.findings if found.id == "gpu.amd.tool-hangs")
+    assert finding.summary.startswith(named)
+    assert [(evidence.error or "")[:14] for evidence in finding.evidence] == ["gave no answer"]
+    assert system.asked[-1] == hangs

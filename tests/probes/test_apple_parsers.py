@@ -54,13 +54,13 @@ def parsed(
     )
 
 
-def asked_of_metal(data: dict[str, Any] | None) -> ProbeOutcome:
+def asked_of_metal(data: dict[str, Any] | None, error: str = "its reader ended with status -6") -> ProbeOutcome:
     """A Mac whose wired limit is 92000 MiB, and what Metal said."""
     runs = [
         CommandRun(argv=apple.PROFILER, exit_status=0, stdout=profile()),
         CommandRun(argv=apple.SYSCTL, exit_status=0, stdout=SYSCTL.replace("limit_mb: 0", "limit_mb: 92000")),
     ]
-    metal = LibraryAnswer(library="metal", data=data, error=None if data else "its reader ended with status -6")
+    metal = LibraryAnswer(library="metal", data=data, error=error if data is None else None)
     return apple.parse(Capture(commands={" ".join(run.argv): run for run in runs}, libraries={"metal": metal}))
 
 
@@ -128,7 +128,8 @@ def test_a_mac_that_tells_nothing_is_a_finding(failure: Failure) -> None:
     runs = [CommandRun(argv=argv, exit_status=None, failure=failure) for argv in (apple.PROFILER, apple.SYSCTL)]
     outcome = apple.parse(Capture(commands={" ".join(run.argv): run for run in runs}))
     assert outcome.devices == ()
-    assert [finding.id for finding in outcome.findings] == ["gpu.apple.unreadable"]
+    hung = ["gpu.apple.tool-hangs"] * 2 if failure is Failure.TIMED_OUT else []
+    assert [finding.id for finding in outcome.findings] == ["gpu.apple.unreadable", *hung]
     assert str(failure) in {evidence.error for evidence in outcome.findings[0].evidence}
 
 
@@ -141,6 +142,41 @@ def test_a_mac_with_an_intel_processor_has_no_device() -> None:
 @given(st.text(), st.text(), st.text())
 def test_no_output_makes_the_parser_fail(profiler: str, sysctl: str, listing: str) -> None:
     parsed(profiler, sysctl, listing)
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+def test_a_llama_server_that_fails_tells_no_ceiling(failure: Failure) -> None:
+    runs = [
+        CommandRun(argv=apple.PROFILER, exit_status=0, stdout=profile()),
+        CommandRun(argv=apple.SYSCTL, exit_status=0, stdout=SYSCTL),
+        CommandRun(argv=apple.LIST_DEVICES, exit_status=None, failure=failure),
+    ]
+    outcome = apple.parse(Capture(commands={" ".join(run.argv): run for run in runs}))
+    assert ceiling(outcome) is None
+    hung = [finding.summary for finding in outcome.findings]
+    assert hung == (["llama-server --list-devices gives no answer"] if failure is Failure.TIMED_OUT else [])
+
+
+def test_a_metal_that_hangs_is_named_and_hides_nothing() -> None:
+    outcome = asked_of_metal(None, error="gave no answer in 8 s")
+    assert ceiling(outcome) == 92000 * MIB
+    assert [finding.summary for finding in outcome.findings] == ["Metal gives no answer"]
+
+
+@pytest.mark.parametrize(
+    "sysctl",
+    [SYSCTL[:20], "hw.memsize: 137 GB\n", "sysctl: unbekannte OID 'hw.memsize'\n", "hw.memsize: -5\n", "\0: 1\n"],
+)
+def test_a_sysctl_without_the_memory_leaves_the_hosts_figure(sysctl: str) -> None:
+    (pool,) = parsed(profile(), sysctl).pools
+    assert pool.total.size_bytes == 128 * GIB
+
+
+@pytest.mark.parametrize("text", [None, "", "\0", "apple", "Apfel,j313\0", "compatible = "])
+@pytest.mark.parametrize("failure", [None, *Failure])
+def test_a_device_tree_that_tells_nothing_is_no_mac(text: str | None, failure: Failure | None) -> None:
+    read = FileRead(path=apple._COMPATIBLE, text=text, failure=failure)
+    assert apple.parse(Capture(files={read.path: read})) == ProbeOutcome()
 
 
 def test_other_linux_machines_are_no_macs() -> None:

@@ -145,6 +145,37 @@ A3_MAPPING = """\
 """  # noqa: E501 - as printed
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n\n",
+        "NPU ID",
+        "\tNPU ID                         : \n",
+        "\tNPU ID                         : viele\n",
+        "\tNPU-Nummer                     : 0\n",
+        "设备 ID                         : 0\n",
+        "dcmi module initialize failed. ret is -8005",
+        "\0\x01: : :\n:::",
+        A3_MAPPING[:80],
+    ],
+)
+def test_listings_that_are_none(text: str) -> None:
+    assert (parse_listing(text), parse_mapping(text)) == ((), ())
+
+
+def test_listings_that_break_off_keep_their_whole_rows() -> None:
+    assert [chip.chip_id for chip in parse_mapping(A3_MAPPING[: A3_MAPPING.index("Mcu") - 40])] == [0, 1]
+    assert parse_listing("NPU ID : 0\nChip Count : 2\nNPU ID : 1\nChip Cou") == ((0, 2), (1, None))
+
+
+@given(st.text() | st.lists(st.sampled_from(A3_MAPPING.split()), max_size=30).map("  ".join))
+def test_no_text_makes_the_listings_fail(text: str) -> None:
+    parse_listing(text)
+    parse_mapping(text)
+    parse_version(text)
+
+
 def test_controllers_are_not_chips() -> None:
     chips = parse_mapping(A3_MAPPING)
     assert [(chip.npu_id, chip.chip_id, chip.name) for chip in chips] == [(0, 0, "Ascend910"), (0, 1, "Ascend910")]

@@ -44,8 +44,11 @@ def presence(subject: Subject) -> Iterator[Finding]:
 
 def versions(subject: Subject) -> Iterator[Finding]:
     """Each installed engine against the oldest version that runs the release on these devices."""
+    plugins = {engine.path for engine in subject.host.engines if engine.engine is EngineId.MINDIE}
     for installed in subject.host.engines:
-        yield _judge(subject, installed, subject.catalogue.engine(installed.engine))
+        # The vLLM that vLLM-Ascend is plugged into goes by the plugin: upgraded alone it fits no more.
+        if installed.engine is not EngineId.VLLM or installed.path not in plugins:
+            yield _judge(subject, installed, subject.catalogue.engine(installed.engine))
 
 
 def _judge(subject: Subject, installed: InstalledEngine, profile: EngineProfile) -> Finding:

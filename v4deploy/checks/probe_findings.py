@@ -62,11 +62,13 @@ PROBE_FINDINGS: tuple[tuple[str, str], ...] = (
     ("gpu.amd.node-refused", "GPU nodes that are not given to this container"),
     ("gpu.amd.page-limit-low", "a kernel that lends little memory to the GPU"),
     ("gpu.amd.partitioned", "devices that are partitions of one"),
+    ("gpu.amd.tool-hangs", "a tool or library of AMD that gives no answer"),
     ("gpu.amd.wsl", "a GPU under WSL"),
     # --- Apple
     ("gpu.apple.cores-unknown", "a chip whose GPU cores cannot be read"),
     ("gpu.apple.no-apple-silicon", "a Mac without Apple silicon"),
     ("gpu.apple.no-metal-on-linux", "a Mac under Linux"),
+    ("gpu.apple.tool-hangs", "a tool of macOS, Metal or llama-server without an answer"),
     ("gpu.apple.unreadable", "a Mac whose chip cannot be read"),
     # --- Ascend
     ("npu.huawei.board-unknown", "a board that the driver does not know"),

@@ -161,6 +161,7 @@ def _surroundings(capture: Capture) -> AmdSurroundings:
         nodes=parse_nodes(capture.commands, _NODES),
         refused_nodes=parse_kernel(capture).refused_nodes,
         tool_errors=tuple(_errors(capture)),
+        hung=tuple(error.source for error in _errors(capture) if (error.error or "").startswith(_HUNG)),
         behind_windows=_behind_windows(capture, rocm_is_here="hip" in capture.libraries),
     )
 
@@ -192,6 +193,8 @@ def _errors(capture: Capture) -> Iterator[Evidence]:
 
 def _tool_error(run: CommandRun) -> Evidence:
     words = " ".join(f"{run.stderr} {run.stdout}".split())[:200]
+    if run.failure is Failure.TIMED_OUT:
+        words = f"{_HUNG} in time"
     return Evidence(source=" ".join(run.argv[:2]), error=words or f"{run.failure or f'status {run.exit_status}'}")
 
 

@@ -32,6 +32,7 @@ class AmdSurroundings:
         nodes: who may open what; None where that could not be asked.
         refused_nodes: KFD nodes that a device control group keeps from us.
         tool_errors: what AMD's tools and runtime answered instead of devices; empty where they were not needed.
+        hung: the tools, or the library, that gave no answer in time.
         behind_windows: a GPU can only be one that Windows lends to WSL, and ROCm is here.
     """
 
@@ -42,6 +43,7 @@ class AmdSurroundings:
     nodes: tuple[DeviceNode, ...] | None = None
     refused_nodes: tuple[str, ...] = ()
     tool_errors: tuple[Evidence, ...] = ()
+    hung: tuple[str, ...] = ()
     behind_windows: bool = False
 
     @property
@@ -83,6 +85,15 @@ def machine_findings(raw: Sequence[AmdDevice], around: AmdSurroundings) -> Itera
             fix="pass their /dev/dri/renderD* nodes to the container if it is meant to use them",
         )
     yield from _bus_findings(raw, around)
+    for tool in around.hung:
+        yield Finding(
+            id="gpu.amd.tool-hangs",
+            severity=Severity.WARN,
+            summary=f"{tool} gives no answer",
+            evidence=tuple(error for error in around.tool_errors if error.source == tool),
+            why="what it and further sources would have told is unknown; engines may hang in the same driver",
+            fix="look for amdgpu's errors in `dmesg`; amd-smi of ROCm before 7.14 hangs on some GPUs by itself",
+        )
 
 
 def device_findings(devices: Sequence[Device], pools: Sequence[Pool], raw: Sequence[AmdDevice]) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from v4deploy.domain.units import KIB
 from v4deploy.probes.amd_device import AmdDevice, bdf
 from v4deploy.probes.answers import error_of, mapping, objects, value_of, whole
 from v4deploy.probes.pci import normal_address
-from v4deploy.system.base import CommandRun, LibraryAnswer
+from v4deploy.system.base import CommandRun, Failure, LibraryAnswer
 
 HIP = "HIP"
 ROCMINFO_PROGRAMS = ("rocminfo", "/opt/rocm/bin/rocminfo")
@@ -76,6 +76,8 @@ def parse_rocminfo(run: CommandRun | None) -> RuntimeReport:
     devices = tuple(_agent(text) for text in agents if _field(text, "Device Type") == "GPU")
     if devices:
         return RuntimeReport(devices=devices)
+    if run.failure is Failure.TIMED_OUT:
+        return RuntimeReport(error="gave no answer in time")
     words = " ".join(f"{run.stderr} {run.stdout}".split())
     nothing = f"{run.failure or f'status {run.exit_status}'}" if not words else words[-200:]
     return RuntimeReport(error="lists no GPU" if agents else nothing)

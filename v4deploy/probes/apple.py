@@ -13,7 +13,7 @@ from v4deploy.domain.units import MIB
 from v4deploy.probes.answers import value_of
 from v4deploy.probes.base import Capture
 from v4deploy.probes.cpu import parse_sysctl, sysctl_number
-from v4deploy.system.base import CommandRun, LibraryAnswer, System
+from v4deploy.system.base import CommandRun, Failure, LibraryAnswer, System
 
 VENDOR = Vendor.APPLE
 
@@ -52,7 +52,7 @@ def parse(capture: Capture) -> ProbeOutcome:
     name = _text(_first(profile, "SPHardwareDataType").get("chip_type")) or sysctl.get("machdep.cpu.brand_string")
     chip = _CHIP.match(name or "")
     if name is None or chip is None:
-        return ProbeOutcome(findings=(_no_chip(name, capture),))
+        return ProbeOutcome(findings=(_no_chip(name, capture), *_hang_findings(capture)))
     memory = sysctl_number(sysctl, "hw.memsize") or capture.host_memory_bytes
     ceiling = _ceiling(capture, sysctl)
     device = Device(
@@ -71,7 +71,9 @@ def parse(capture: Capture) -> ProbeOutcome:
         ceiling=ceiling,
         free=Amount(size_bytes=capture.host_free_bytes, source="vm_stat"),
     )
-    return ProbeOutcome(devices=(device,), pools=(pool,), findings=tuple(_findings(capture, device)))
+    return ProbeOutcome(
+        devices=(device,), pools=(pool,), findings=(*_findings(capture, device), *_hang_findings(capture))
+    )
 
 
 def _ceiling(capture: Capture, sysctl: Mapping[str, str]) -> Amount:
@@ -108,6 +110,22 @@ def _findings(capture: Capture, device: Device) -> Iterator[Finding]:
             summary=f"how many GPU cores this {device.name} has could not be read",
             evidence=(Evidence(source=" ".join(PROFILER), error=_failure_words(profiler)),),
             why="binned chips of the same name have a lower memory bandwidth, so speed estimates may be missing",
+        )
+
+
+def _hang_findings(capture: Capture) -> Iterator[Finding]:
+    metal = capture.libraries.get("metal")
+    hung = [" ".join(run.argv) for run in capture.commands.values() if run.failure is Failure.TIMED_OUT]
+    if metal is not None and (metal.error or "").startswith("gave no answer"):
+        hung.insert(0, "Metal")
+    for name in hung:
+        yield Finding(
+            id="gpu.apple.tool-hangs",
+            severity=Severity.WARN,
+            summary=f"{name} gives no answer",
+            evidence=(Evidence(source=name, error=f"ended after {_TIMEOUT_SECONDS:g} s without an answer"),),
+            why="what it would have told is unknown; engines that ask the GPU may hang as well",
+            fix="run it yourself, and restart the Mac if it hangs there too",
         )
 
 

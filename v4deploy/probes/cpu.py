@@ -51,8 +51,8 @@ def physical_cores(blocks: tuple[dict[str, str], ...], siblings: Mapping[str, st
 
 
 def parse_sysctl(text: str) -> dict[str, str]:
-    """Output of macOS' `sysctl`: `hw.memsize: 137438953472`."""
-    pairs = [line.partition(":") for line in text.splitlines()]
+    """Output of macOS' `sysctl`: `hw.memsize: 137438953472`. A line that was cut off is none: half a number is one."""
+    pairs = [line.partition(":") for line in text.splitlines(keepends=True) if line.endswith("\n")]
     return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from v4deploy.cli.views.common import describe_pool, print_finding, table
 from v4deploy.commands.doctor import CheckList, DoctorReport
 from v4deploy.domain.finding import Severity, group_of
-from v4deploy.domain.hardware import Host
+from v4deploy.domain.hardware import Host, OperatingSystem
 from v4deploy.domain.units import format_gb, format_gib
 
 
@@ -55,7 +55,10 @@ def _print_host(console: Console, host: Host) -> None:
     kinds = ", ".join(f"{kind.physical_cores} {kind.name}" for kind in cpu.core_kinds)
     cores = f"{cpu.usable_cores or '?'} usable of {cpu.physical_cores or '?'} physical cores"
     cores += f" ({escape(kinds)})" if kinds else ""
-    console.print(f"[bold]{escape(host.os_version or host.os)}[/bold], kernel {escape(host.kernel or 'unknown')}")
+    system = (
+        f"macOS {host.os_version or ''}".rstrip() if host.os is OperatingSystem.MACOS else host.os_version or host.os
+    )
+    console.print(f"[bold]{escape(system)}[/bold], kernel {escape(host.kernel or 'unknown')}")
     console.print(f"{escape(cpu.model or 'unknown processor')} ({cpu.architecture}), {cores}")
     if host.container or host.kubernetes:
         console.print(f"inside {host.container or 'a container'}{', Kubernetes' if host.kubernetes else ''}")

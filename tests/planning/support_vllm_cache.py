@@ -30,13 +30,14 @@ def pool_of(  # noqa: PLR0913 - one argument for each thing that a test varies
     batch_tokens: int,
     drafting: Drafting = NO_DRAFTING,
     arch: str = "sm_90",
+    engine: EngineId = EngineId.VLLM,
     stage_layers: range | None = None,
     stages: int = 1,
 ) -> Pool:
     return pool(
         architecture,
-        form(arch, architecture),
-        layout_of(memory().cache_layouts, version),
+        form(arch, architecture, engine),
+        layout_of(memory(engine).cache_layouts, version),
         batch_tokens=batch_tokens,
         drafting=drafting,
         stage_layers=stage_layers,

@@ -220,6 +220,21 @@ def test_no_stage_needs_more_than_the_whole_model_would(
         assert stage.size_bytes <= whole.size_bytes
 
 
-def test_ascend_is_assumed_to_be_like_vllm_with_bf16() -> None:
-    rows = memory(EngineId.MINDIE).cache_formats
-    assert all(row.is_assumed and row.entry_bytes == 1024 for row in rows)
+@pytest.mark.parametrize(
+    ("arch", "entries", "index_keys"),
+    # Its table of padded pages: block size 128 on A2, 32 on A3, 32 on 950.
+    [("ascend-a2", 131_072, 16_640), ("ascend-a3", 32_768, 4_160), ("ascend-950", 20_480, 4_224)],
+)
+def test_ascends_pages_are_those_of_its_own_table(arch: str, entries: int, index_keys: int) -> None:
+    cache = pool_of(FLASH, "0.25.1", batch_tokens=8192, arch=arch, engine=EngineId.MINDIE).cache
+    assert {page.size_bytes for group in cache.groups for page in group.pages} == {entries, index_keys}
+    # CSA, HCA, window in two groups, states of both.
+    assert [len(group.pages) for group in cache.groups] == [42, 20, 22, 21, 42, 20]
+    assert cache.block_bytes(range(FLASH.layers)) == 22 * (entries + index_keys)
+
+
+def test_ascend_counts_each_block_table_for_itself() -> None:
+    """133,120 tokens in blocks of 512 and 16,384, and 8,192 in flight: the recipe on A2."""
+    found = pool_of(FLASH, "0.25.1", batch_tokens=8192, arch="ascend-a2", engine=EngineId.MINDIE)
+    blocks = found.need(Load(context_tokens=133_120)).blocks - 1
+    assert blocks == 260 + 9 + 2 * 66 + 1026 + 261

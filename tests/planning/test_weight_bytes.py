@@ -14,7 +14,13 @@ from v4deploy.domain.plan import Basis, Layout
 from v4deploy.domain.units import GIB, MIB
 from v4deploy.planning.weights import WeightParts, checkpoint_parts, expert_bytes, main_parts, native_parts
 from v4deploy.planning.weights_gguf import dense_bytes, gguf_parts
-from v4deploy.planning.weights_ranks import padded_expert_width, rank_weights, stages, standing_buffer_bytes
+from v4deploy.planning.weights_ranks import (
+    orphaned_layer,
+    padded_expert_width,
+    rank_weights,
+    stages,
+    standing_buffer_bytes,
+)
 
 
 def layout(tensor: int = 1, data: int = 1, *, expert_parallel: bool = False) -> Layout:
@@ -240,3 +246,12 @@ def test_buffers_that_are_allocated_while_loading(batch: int) -> None:
     assert standing_buffer_bytes(FLASH, None, batch) == 2 * table + batch * 512 * 4
     assert standing_buffer_bytes(PRO, None, batch) == table + batch * 1024 * 4
     assert standing_buffer_bytes(PRO, PRO_DSPARK, batch) == 2 * table + batch * (2 * 1024 * 4 + 4 * 7168 * 2)
+
+
+def test_a_stage_of_v41_begins_where_a_stream_does() -> None:
+    """Sources are layers 2, 8, 14 and 20 of 40: halves begin at one, thirds and quarters do not."""
+    assert orphaned_layer(FLASH_41, 1) is None
+    assert orphaned_layer(FLASH_41, 2) is None
+    assert orphaned_layer(FLASH_41, 3) == 13
+    assert orphaned_layer(FLASH_41, 4) == 10
+    assert all(orphaned_layer(PRO, count) is None for count in range(1, 9))

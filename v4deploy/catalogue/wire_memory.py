@@ -38,6 +38,7 @@ class FormatEntry:
 
     Attributes:
         window_entry_bytes: null means the same as compressed entries.
+        window_tokens, csa_state_tokens, hca_state_tokens: as vLLM has them for V4 where nothing else is said.
     """
 
     archs: tuple[str, ...] = ("*",)
@@ -47,6 +48,10 @@ class FormatEntry:
     index_bytes: int
     page_alignment_bytes: int
     block_tokens: int
+    hca_block_tokens: int | None = None
+    window_tokens: int = 64
+    csa_state_tokens: int = 4
+    hca_state_tokens: int = 8
     is_assumed: bool = False
     note: str | None = None
     source: str | None = None
@@ -170,6 +175,10 @@ def _formats(entry: MemoryEntry) -> Iterator[CacheFormat]:
                     index_bytes=row.index_bytes,
                     page_alignment_bytes=row.page_alignment_bytes,
                     block_tokens=row.block_tokens,
+                    hca_block_tokens=row.hca_block_tokens,
+                    window_tokens=row.window_tokens,
+                    csa_state_tokens=row.csa_state_tokens,
+                    hca_state_tokens=row.hca_state_tokens,
                     is_assumed=row.is_assumed,
                     note=row.note,
                     source=_source(row, entry),

@@ -46,7 +46,9 @@ class CacheFormat:
         window_entry_bytes: one entry of the sliding window.
         index_bytes: one index key.
         page_alignment_bytes: what pages are rounded up to.
-        block_tokens: tokens of a block of compressed entries.
+        block_tokens: tokens of a block of compressed entries and index keys.
+        hca_block_tokens: of HCA's entries; None where they share the block of CSA's.
+        window_tokens, csa_state_tokens, hca_state_tokens: tokens of a page of the window and of compressor states.
         is_assumed: nothing of the engine's own was read or measured.
     """
 
@@ -57,6 +59,10 @@ class CacheFormat:
     index_bytes: int
     page_alignment_bytes: int
     block_tokens: int
+    hca_block_tokens: int | None
+    window_tokens: int
+    csa_state_tokens: int
+    hca_state_tokens: int
     is_assumed: bool
     note: str | None
     source: Source

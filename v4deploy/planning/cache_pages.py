@@ -10,10 +10,8 @@ from v4deploy.planning.attention import CSA_RATIO, HCA_RATIO, attention_kinds, s
 
 _FP32_BYTES = 4
 
-# vllm/models/deepseek_v4 and deepseek_v41 of 0.32: tokens of a page by what it holds.
-_WINDOW_TOKENS, _CSA_STATE_TOKENS, _HCA_STATE_TOKENS = 64, 4, 8
-_SHARED_WINDOW_TOKENS = 32
 _LEAST_RING_TOKENS = 8
+"""vllm/models/deepseek_v41/compressor.py of 0.32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +61,14 @@ def page_kinds(
     if shares_kv_stream(architecture):
         return (
             _shared_entries(architecture, form),
-            _window(architecture, form, layers, _SHARED_WINDOW_TOKENS),
+            _window(architecture, form, layers),
             *_rings(architecture, draft_tokens),
         )
     csa = [layer for layer, kind in enumerate(kinds) if kind is AttentionKind.CSA]
     hca = [layer for layer, kind in enumerate(kinds) if kind is AttentionKind.HCA]
     return (
-        _entries(form, csa, hca),
-        _window(architecture, form, layers, _WINDOW_TOKENS),
+        *_entries(form, csa, hca),
+        _window(architecture, form, layers),
         _csa_states(architecture, form, csa),
         _hca_states(architecture, form, hca),
     )
@@ -80,15 +78,21 @@ def ceil_div(value: int, divisor: int) -> int:
     return -(-value // divisor)
 
 
-def _entries(form: CacheFormat, csa: list[int], hca: list[int]) -> PageKind:
-    """Compressed entries and index keys of V4, all for the same 256 tokens."""
-    in_csa, in_hca = form.block_tokens // CSA_RATIO, form.block_tokens // HCA_RATIO
-    pages = (
+def _entries(form: CacheFormat, csa: list[int], hca: list[int]) -> tuple[PageKind, ...]:
+    """Compressed entries and index keys of V4: for the same tokens, or HCA's with a block table of their own."""
+    in_csa, hca_tokens = form.block_tokens // CSA_RATIO, form.hca_block_tokens or form.block_tokens
+    in_hca = hca_tokens // HCA_RATIO
+    csa_pages = (
         *(_page(form, layer, in_csa * form.index_bytes) for layer in csa),
         *(_page(form, layer, in_csa * form.entry_bytes) for layer in csa),
-        *(_page(form, layer, in_hca * form.entry_bytes) for layer in hca),
     )
-    return PageKind(pages=pages, page_tokens=form.block_tokens, reach_tokens=None)
+    hca_pages = tuple(_page(form, layer, in_hca * form.entry_bytes) for layer in hca)
+    if form.hca_block_tokens is None:
+        return (PageKind(pages=(*csa_pages, *hca_pages), page_tokens=form.block_tokens, reach_tokens=None),)
+    return (
+        PageKind(pages=csa_pages, page_tokens=form.block_tokens, reach_tokens=None),
+        PageKind(pages=hca_pages, page_tokens=hca_tokens, reach_tokens=None),
+    )
 
 
 def _shared_entries(architecture: Architecture, form: CacheFormat) -> PageKind:
@@ -100,24 +104,24 @@ def _shared_entries(architecture: Architecture, form: CacheFormat) -> PageKind:
     return PageKind(pages=tuple(pages), page_tokens=form.block_tokens, reach_tokens=None)
 
 
-def _window(architecture: Architecture, form: CacheFormat, layers: int, page_tokens: int) -> PageKind:
-    pages = tuple(_page(form, layer, page_tokens * form.window_entry_bytes) for layer in range(layers))
-    return PageKind(pages=pages, page_tokens=page_tokens, reach_tokens=architecture.window_tokens - 1)
+def _window(architecture: Architecture, form: CacheFormat, layers: int) -> PageKind:
+    pages = tuple(_page(form, layer, form.window_tokens * form.window_entry_bytes) for layer in range(layers))
+    return PageKind(pages=pages, page_tokens=form.window_tokens, reach_tokens=architecture.window_tokens - 1)
 
 
 def _csa_states(architecture: Architecture, form: CacheFormat, csa: list[int]) -> PageKind:
-    """Keys and scores in fp32 of two overlapping windows of four tokens, for entries and for index keys."""
+    """Keys and scores in fp32 of two overlapping groups of four tokens, for entries and for index keys."""
     widths = (architecture.index_dim, architecture.head_dim)
     pages = tuple(
-        _page(form, layer, _CSA_STATE_TOKENS * 2 * 2 * width * _FP32_BYTES) for width in widths for layer in csa
+        _page(form, layer, form.csa_state_tokens * 2 * 2 * width * _FP32_BYTES) for width in widths for layer in csa
     )
-    return PageKind(pages=pages, page_tokens=_CSA_STATE_TOKENS, reach_tokens=2 * CSA_RATIO - 1)
+    return PageKind(pages=pages, page_tokens=form.csa_state_tokens, reach_tokens=2 * CSA_RATIO - 1)
 
 
 def _hca_states(architecture: Architecture, form: CacheFormat, hca: list[int]) -> PageKind:
-    size_bytes = _HCA_STATE_TOKENS * 2 * architecture.head_dim * _FP32_BYTES
+    size_bytes = form.hca_state_tokens * 2 * architecture.head_dim * _FP32_BYTES
     pages = tuple(_page(form, layer, size_bytes) for layer in hca)
-    return PageKind(pages=pages, page_tokens=_HCA_STATE_TOKENS, reach_tokens=HCA_RATIO - 1)
+    return PageKind(pages=pages, page_tokens=form.hca_state_tokens, reach_tokens=HCA_RATIO - 1)
 
 
 def _rings(architecture: Architecture, draft_tokens: int) -> tuple[PageKind, ...]:

@@ -203,10 +203,9 @@ def _cache_row(candidate: Candidate, case: Case, stage: int) -> RankRow:
             sequences=-(-candidate.concurrency // layout.data_parallel),
         )
     )
-    basis, note = Basis.FORMULA, "replicated on every rank of a tensor parallel group"
-    if form.is_assumed:
-        basis, note = Basis.ASSUMED, form.note or note
-    elif candidate.concurrency > layout.data_parallel:
+    basis = Basis.ASSUMED if form.is_assumed else Basis.FORMULA
+    note = form.note or "replicated on every rank of a tensor parallel group"
+    if form.note is None and candidate.concurrency > layout.data_parallel:
         note = "first sequence by vLLM's start-up rule, further ones by what they pin while decoding"
     blocks = f"{cache.blocks:,} blocks x {cache.block_bytes:,} B"
     return RankRow(

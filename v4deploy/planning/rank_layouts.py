@@ -13,6 +13,7 @@ from v4deploy.domain.recipes import RecipeLayout, Unplanned
 from v4deploy.planning.case import Case
 from v4deploy.planning.layouts import layer_split_devices, size_of
 from v4deploy.planning.ruling import forbids
+from v4deploy.planning.weights_ranks import orphaned_layer
 
 _FP4_SCALE_GROUP = 32
 """Weights that share one scale in the native FP4 files; a slice of an expert cannot cut through a group."""
@@ -147,6 +148,11 @@ def _uneven(layout: Layout, architecture: Architecture) -> Iterator[Finding]:
     tensor = layout.tensor_parallel
     if layout.pipeline_parallel > architecture.layers:
         yield forbids("too-many-stages", f"{architecture.layers} layers cannot be cut into more stages")
+    elif (orphan := orphaned_layer(architecture, layout.pipeline_parallel)) is not None:
+        yield forbids(
+            "stage-without-its-stream",
+            f"a stage would begin with layer {orphan}, whose KV stream the stage before it stores",
+        )
     for count, what in ((architecture.heads, "attention heads"), (architecture.o_groups, "output groups")):
         if count % tensor:
             yield forbids("heads-not-divisible", f"{count} {what} cannot be divided over {tensor} devices")

@@ -50,6 +50,19 @@ def stages(layers: int, count: int) -> tuple[range, ...]:
     return tuple(range(start, start + size) for start, size in zip(starts, sizes, strict=True))
 
 
+def orphaned_layer(architecture: Architecture, count: int) -> int | None:
+    """The first layer of a stage that reads a KV stream which an earlier stage stores; None where there is none.
+
+    V4.1's layers read the latest source before them, and vLLM refuses a cut between the two.
+
+    Raises:
+        ValueError: there are more stages than layers.
+    """
+    sources = architecture.kv_source_layers
+    reading = [stage.start for stage in stages(architecture.layers, count)[1:] if stage.start > min(sources, default=0)]
+    return next((layer for layer in reading if sources and layer not in sources), None)
+
+
 def rank_weights(  # noqa: PLR0913 - what decides a rank's share
     parts: WeightParts,
     architecture: Architecture,

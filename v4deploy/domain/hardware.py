@@ -272,6 +272,14 @@ class Host:
                 return pool
         raise KeyError(pool_id)
 
+    def is_mig_slice(self, device: Device) -> bool:
+        """Whether it is a part of a CUDA device of which a process can use one only, and nothing beside it.
+
+        A vGPU is a slice too, but a device of its own to CUDA.
+        """
+        is_part = self.pool(device.pool_id).kind is PoolKind.SLICE and not device.virtual
+        return is_part and device.compute_api is ComputeApi.CUDA
+
     @property
     def memory(self) -> Pool:
         """System RAM."""

@@ -9,7 +9,7 @@ from collections import Counter
 from v4deploy.domain.engine import EngineId, EngineImage, EngineProfile, LaunchOptions
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Evidence, Finding, Severity
-from v4deploy.domain.hardware import ComputeApi, PoolKind
+from v4deploy.domain.hardware import ComputeApi
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import FootprintPart, Plan, PoolUse
 from v4deploy.domain.units import MB, format_gib
@@ -129,12 +129,8 @@ def device_names(plan: Plan) -> tuple[str, ...] | None:
 
 
 def _has_mig_slices(plan: Plan) -> bool:
-    """Whether the host has slices of CUDA devices; a vGPU is a slice too, but has a number of its own."""
-    return plan.chosen.compute_api is ComputeApi.CUDA and any(
-        plan.host.pool(device.pool_id).kind is PoolKind.SLICE and not device.virtual
-        for device in plan.host.devices
-        if device.compute_api is ComputeApi.CUDA
-    )
+    slices = any(plan.host.is_mig_slice(device) for device in plan.host.devices)
+    return slices and plan.chosen.compute_api is ComputeApi.CUDA
 
 
 def visible_devices_env(plan: Plan) -> tuple[tuple[str, str], ...]:

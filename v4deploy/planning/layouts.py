@@ -45,12 +45,21 @@ def split_by_layers(candidate: Candidate, case: Case, devices: tuple[Device, ...
 
 
 def layer_split_devices(devices: tuple[Device, ...], host: Host) -> tuple[Device, ...]:
-    """One device a pool: several devices of one pool would count it several times."""
+    """One device a pool: several devices of one pool would count it several times.
+
+    Beside MIG slices the whole devices, or the largest slice where that is more: a CUDA process uses one slice and
+    nothing with it (NVIDIA's MIG user guide).
+    """
     first_of_pool: dict[str, Device] = {}
     for device in devices:
         first_of_pool.setdefault(device.pool_id, device)
     known = tuple(device for device in first_of_pool.values() if size_of(device, host) is not None)
-    return known or tuple(first_of_pool.values())
+    found = known or tuple(first_of_pool.values())
+    slices = biggest(tuple(device for device in found if host.is_mig_slice(device)), host)
+    if not slices:
+        return found
+    whole = tuple(device for device in found if not host.is_mig_slice(device))
+    return max((whole, slices), key=lambda some: sum(size_of(device, host) or 0 for device in some))
 
 
 def biggest(devices: tuple[Device, ...], host: Host) -> tuple[Device, ...]:

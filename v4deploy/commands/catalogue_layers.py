@@ -13,7 +13,6 @@ from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.model import Checkpoint
 from v4deploy.domain.source import Source
-from v4deploy.pull.part import sync_directory, write_atomically
 from v4deploy.resources import data_dir, overlay_dir, refreshed_dir
 
 
@@ -112,6 +111,9 @@ def write_refreshed(
 
 
 def _write(directory: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
+    # Every command loads this module, and only a refresh writes.
+    from v4deploy.pull.part import sync_directory, write_atomically
+
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():

@@ -109,7 +109,7 @@ def test_what_nobody_vouches_for_ends_with_5_unless_a_quick_look_was_asked_for(
 ) -> None:
     ran = v4deploy("verify", str(published))
     assert ran.code == ExitCode.DOWNLOAD_FAILED
-    assert "2 not proven" in ran.stdout
+    assert "2 of 2 files not proven" in ran.stdout
     assert "nothing here knows their hashes" in ran.stderr
     ran = v4deploy("verify", str(published), "--quick", "--json")
     assert (ran.code, ran.document["data"]["basis"]) == (ExitCode.OK, "none")

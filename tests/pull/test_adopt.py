@@ -64,6 +64,27 @@ def test_what_the_hub_client_cached_is_linked_and_not_fetched(desk: Desk, tmp_pa
     assert pull_with(desk).adopted == ()
 
 
+def test_offline_the_hub_cache_is_enough(desk: Desk, tmp_path: Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    places = Places(weights_root=desk.weights, hub_cache=tmp_path / "hf")
+    request = dataclasses.replace(desk.request(), places=places)
+    offline = HubAccess(endpoint=desk.hub.endpoint, offline=True)
+    snapshot = Path(
+        snapshot_download(
+            REPO, cache_dir=tmp_path / "hf", endpoint=desk.hub.endpoint, allow_patterns="UD-Q4_K_XL/*0000[12]-of-*"
+        )
+    )
+    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE"):
+        desk.pull(request, access=offline)
+    snapshot_download(REPO, cache_dir=tmp_path / "hf", endpoint=desk.hub.endpoint, allow_patterns="UD-Q4_K_XL/*")
+    desk.hub.faults.seen.clear()
+    result = desk.pull(request, access=offline)
+    desk.assert_right(result)
+    assert (result.revision, result.fetched_bytes, desk.hub.faults.seen) == (snapshot.name, 0, [])
+    assert [finding.id for finding in result.findings] == ["network.hub.from-cache"]
+
+
 def test_small_files_are_adopted_by_their_git_hash(desk: Desk, tmp_path: Path) -> None:
     home = tmp_path / "published" / "tiny/V4-Tiny"
     write(home / "model-00001-of-00001.safetensors", safetensors_bytes(seed=5, body_bytes=5000))

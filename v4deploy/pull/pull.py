@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.finding import Finding, Severity
+from v4deploy.domain.model import CheckpointFormat, Hub
 from v4deploy.pull import store
 from v4deploy.pull.access import HubAccess
 from v4deploy.pull.adopt.adopt import Adopted
+from v4deploy.pull.adopt.cached import cached_listing
 from v4deploy.pull.download import Control, Progress
 from v4deploy.pull.fill import Order, fill_directory
 from v4deploy.pull.hubs import list_repository
 from v4deploy.pull.manifest import FilePlan, Manifest
 from v4deploy.pull.request import PullRequest
-from v4deploy.pull.selection import compare_with_catalogue, first_main_path, select_files
+from v4deploy.pull.selection import SIDE_ROLES, compare_with_catalogue, first_main_path, select_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +130,8 @@ def _resolve(request: PullRequest, access: HubAccess, control: Control, progress
                 files=pulled.files,
                 findings=() if request.commit else (_unresolved(pulled.manifest),),
             )
+    if access.offline and (cached := _from_cache(request)) is not None:
+        return cached
 
     def pause(reason: str, wait_seconds: float) -> None:
         progress.waiting("file list", reason, wait_seconds)
@@ -136,6 +141,34 @@ def _resolve(request: PullRequest, access: HubAccess, control: Control, progress
     files = select_files(checkpoint, listing.files, revision=listing.revision, roles=roles)
     findings = compare_with_catalogue(checkpoint, files, revision=listing.revision)
     return _Wanted(revision=listing.revision, files=files, findings=findings)
+
+
+def _from_cache(request: PullRequest) -> _Wanted | None:
+    """Offline, what the hub's own client has fetched may be all that is needed; None where it is not.
+
+    Only GGUF: its file names say whether a set is whole, while a tokenizer that was never fetched would not be missed.
+    """
+    checkpoint, hub_cache = request.checkpoint, request.places.hub_cache
+    is_plain = checkpoint.hub is Hub.HUGGINGFACE and checkpoint.format is CheckpointFormat.GGUF
+    listing = cached_listing(hub_cache, checkpoint.repo, request.commit) if is_plain and hub_cache else None
+    if listing is None:
+        return None
+    try:
+        files = select_files(checkpoint, listing.files, revision=listing.revision, roles=request.roles)
+    except DownloadError:
+        # Not all of it was fetched. That the network is needed for the rest is what comes next.
+        return None
+    if not set(request.roles) & SIDE_ROLES <= {file.role for file in files}:
+        return None
+    finding = Finding(
+        id="network.hub.from-cache",
+        severity=Severity.INFO,
+        summary=f"offline: {checkpoint.repo} at commit {listing.revision[:12]}, as the hub's cache has it",
+        why="the repository may have a newer commit",
+        fix="unset HF_HUB_OFFLINE and pull again",
+    )
+    differences = compare_with_catalogue(checkpoint, files, revision=listing.revision)
+    return _Wanted(revision=listing.revision, files=files, findings=(finding, *differences))
 
 
 def _unresolved(manifest: Manifest) -> Finding:

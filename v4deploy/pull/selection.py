@@ -17,7 +17,7 @@ from v4deploy.pull.manifest import FilePlan, split_name, split_problems
 
 # Drafts and projectors are fetched when a plan uses them; everything else is needed to start at all.
 DEFAULT_ROLES = (FileRole.MAIN, FileRole.ENGRAM, FileRole.TOKENIZER, FileRole.CONFIG)
-_SIDE_ROLES = (FileRole.DRAFT, FileRole.MMPROJ)
+SIDE_ROLES = frozenset({FileRole.DRAFT, FileRole.MMPROJ})
 
 
 def select_files(
@@ -133,7 +133,7 @@ def _gguf_files(
         chosen = [file for file in mains if file.path.startswith(f"{prefix}/")]
     else:
         chosen = _set_of_quant(checkpoint, mains, FileRole.MAIN)
-    for role in _SIDE_ROLES:
+    for role in sorted(SIDE_ROLES):
         if role in roles:
             sides = [file for file in ggufs if file.role is role]
             chosen = [*chosen, *(_named_sides(checkpoint, sides) or _set_of_quant(checkpoint, sides, role))]

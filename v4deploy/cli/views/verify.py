@@ -13,7 +13,7 @@ _BASES = {
     Basis.HUB_CACHE: "against the hashes in the hub's cache",
     Basis.HUB_DOWNLOAD: "against what `hf download` wrote down",
     Basis.CATALOGUE: "against hashes of the catalogue",
-    Basis.NONE: "with nothing that knows their hashes",
+    Basis.NONE: "by nothing",
 }
 
 
@@ -29,9 +29,14 @@ def view_verify(console: Console, report: VerifyReport) -> None:
         console.print(f"  [ok]repaired[/]  {escape(path)}", soft_wrap=True)
     states = [file.state for file in report.files]
     proven, not_proven = states.count(FileState.PROVEN), states.count(FileState.NOT_PROVEN)
-    console.print(f"{proven} of {len(states)} files proven {_BASES[report.basis]}{_pace(report)}")
+    if proven or report.checked_files:
+        console.print(f"{proven} of {len(states)} files proven {_BASES[report.basis]}{_pace(report)}")
     if not_proven:
-        console.print(f"{not_proven} not proven: names, sizes and headers are right, the bytes were not compared")
+        console.print(
+            f"{not_proven} of {len(states)} files not proven: headers and what is known of sizes are right, the bytes "
+            "were not compared",
+            soft_wrap=True,
+        )
 
 
 def _pace(report: VerifyReport) -> str:

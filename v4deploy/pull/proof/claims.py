@@ -68,7 +68,7 @@ def claims_of(directory: Path, catalogue: Sequence[Checkpoint] = ()) -> Claims:
         raise DownloadError(f"{directory} is not a directory", hint="name one that holds weight files")
     if (manifest := store.read_manifest(directory)) is not None:
         return _of_manifest(manifest)
-    if (snapshot := _snapshot_of(directory)) is not None:
+    if (snapshot := snapshot_claims(directory)) is not None:
         return snapshot
     found = sorted(_weights_and_more(directory))
     if not any(path.endswith(WEIGHT_SUFFIXES) for path in found):
@@ -117,8 +117,8 @@ def _of_manifest(manifest: Manifest) -> Claims:
     )
 
 
-def _snapshot_of(directory: Path) -> Claims | None:
-    """The hub's cache keeps content in `blobs/<hash>`, and a snapshot's paths as links to it."""
+def snapshot_claims(directory: Path) -> Claims | None:
+    """What a snapshot in the hub's cache should hold: its paths are links to `blobs/<hash>`. None for other places."""
     home = directory.parent.parent
     if directory.parent.name != "snapshots" or not home.name.startswith("models--"):
         return None

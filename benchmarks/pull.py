@@ -1,7 +1,7 @@
 """How fast `v4deploy pull` is, beside `hf download` and beside curl: the same files from a hub on loopback.
 
     make bench-pull
-    .venv/bin/python benchmarks/pull.py --gigabytes 4 --files 4 --rounds 3 --directory /mnt/nvme
+    .venv/bin/python benchmarks/pull.py --gigabytes 20 --files 4 --rounds 3 --directory /mnt/nvme
 
 Each round runs, in turn and each into an empty directory:
 
@@ -69,7 +69,7 @@ class Round:
 def main() -> None:
     """Run all rounds and print the table and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--gigabytes", type=float, default=2.0, help="in all (default 2)")
+    parser.add_argument("--gigabytes", type=float, default=4.0, help="in all (default 4)")
     parser.add_argument("--files", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory", type=Path, default=None, help="the disk to write to (default: TMPDIR)")

@@ -16,6 +16,7 @@ from v4deploy.pull.blocks import Appetite, Blocks, Span
 from v4deploy.pull.journal import Beginning, Journal
 from v4deploy.pull.rate import Pulse, Throttle, parse_rate
 from v4deploy.pull.retry import TransferError
+from v4deploy.pull.spotcheck import STRETCH_BYTES, spot_check
 
 SIZES = st.integers(1, 5000)
 
@@ -111,7 +112,7 @@ def test_the_whole_file_is_given_to_one_connection_alone() -> None:
 
 
 (FILE,) = listed("a.gguf", size_bytes=95)
-BLOCKS = {0: Beginning(filled_bytes=10, crc32=zlib.crc32(b"x")), 9: Beginning(filled_bytes=5, crc32=7)}
+BLOCKS = {0: Beginning(filled_bytes=10, checksum=zlib.crc32(b"x")), 9: Beginning(filled_bytes=5, checksum=7)}
 
 
 def test_a_journal_survives_its_text() -> None:
@@ -153,6 +154,25 @@ def test_what_the_file_does_not_reach_is_not_there() -> None:
     found = journal.parse(journal.text(FILE, Journal(block_bytes=10, blocks=BLOCKS)), FILE, on_disk_bytes=94)
     assert found is not None
     assert set(found.blocks) == {0}
+
+
+@given(st.binary(max_size=300), st.integers(0, 3), st.integers(1, 99))
+def test_a_spot_check_does_not_depend_on_how_the_bytes_came(noise: bytes, stretch: int, step: int) -> None:
+    data = memoryview(noise.ljust(300, b"x") * 700)
+    offset = stretch * STRETCH_BYTES
+    whole = spot_check(data, offset, 0)
+    pieces = 0
+    for start in range(0, len(data), step * 997):
+        pieces = spot_check(data[start : start + step * 997], offset + start, pieces)
+    assert pieces == whole
+
+
+def test_a_spot_check_sees_a_stretch_of_zeros() -> None:
+    data = random.Random(1).randbytes(5 * STRETCH_BYTES)
+    before = spot_check(memoryview(data), 0, 0)
+    for start in range(0, len(data) - STRETCH_BYTES, 4096):
+        lost = data[:start] + bytes(STRETCH_BYTES) + data[start + STRETCH_BYTES :]
+        assert spot_check(memoryview(lost), 0, 0) != before
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,14 @@ def test_a_connection_that_drips_is_opened_again(desk: Desk) -> None:
     assert "bytes arrived in 0 seconds" in waited[1]
 
 
-def test_a_block_that_the_disk_has_lost_is_fetched_again_and_nothing_else(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("place", "again"),
+    [
+        pytest.param(BLOCK + 17, BLOCK, id="where it is looked at, the block alone"),
+        pytest.param(BLOCK + 20_000, None, id="elsewhere, the file"),
+    ],
+)
+def test_what_the_disk_has_lost_is_fetched_again(desk: Desk, place: int, again: int | None) -> None:
     desk.hub.faults.only = FIRST
     desk.hub.faults.cut_times, desk.hub.faults.cut_after_bytes = 1000, 0
     with pytest.raises(DownloadError):
@@ -147,11 +154,11 @@ def test_a_block_that_the_disk_has_lost_is_fetched_again_and_nothing_else(desk: 
     data = bytearray(part.read_bytes())
     kept = len(data)
     assert kept >= 4 * BLOCK
-    data[BLOCK + 17] ^= 1
+    data[place] ^= 1
     part.write_bytes(data)
     result = pull(desk)
     desk.assert_right(result)
-    assert result.fetched_bytes == result.total_bytes - kept + BLOCK
+    assert result.fetched_bytes == result.total_bytes - kept + (again or len(desk.wanted[FIRST]))
 
 
 def test_a_journal_of_zeros_costs_the_file_and_nothing_more(desk: Desk) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from v4deploy.pull.hashing import READ_BYTES, new_digest
 from v4deploy.pull.manifest import FilePlan
 from v4deploy.pull.part import Part
+from v4deploy.pull.spotcheck import spot_check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Follower:
         begin, end = blocks.start(index), blocks.end(index)
         before, checksum, offset = self._digest.copy(), 0, begin
         while offset < end and (count := self._part.read_into(offset, self._buffer[: end - offset])):
-            checksum = zlib.crc32(self._buffer[:count], checksum)
+            checksum = spot_check(self._buffer[:count], offset, checksum)
             self._digest.update(self._buffer[:count])
             offset += count
         expected = self._part.kept.pop(index)

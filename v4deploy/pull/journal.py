@@ -20,10 +20,10 @@ _LINE = re.compile(r"(\d{1,9}) (\d{1,12}) ([0-9a-f]{8})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
-    """The first bytes of a block (mostly all of them), and their CRC-32."""
+    """The first bytes of a block (mostly all of them), and their spot check."""
 
     filled_bytes: int
-    crc32: int
+    checksum: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def header(file: FilePlan, block_bytes: int) -> str:
 
 def line(index: int, beginning: Beginning) -> str:
     """The line of a block; a later one for the same block counts."""
-    return f"{index} {beginning.filled_bytes} {beginning.crc32:08x}\n"
+    return f"{index} {beginning.filled_bytes} {beginning.checksum:08x}\n"
 
 
 def text(file: FilePlan, journal: Journal) -> str:
@@ -65,7 +65,7 @@ def parse(content: str, file: FilePlan, on_disk_bytes: int) -> Journal | None:
         start = index * block_bytes
         end = min(start + block_bytes, file.size_bytes)
         if 0 < filled_bytes <= end - start and start + filled_bytes <= on_disk_bytes:
-            blocks[index] = Beginning(filled_bytes=filled_bytes, crc32=int(match[3], 16))
+            blocks[index] = Beginning(filled_bytes=filled_bytes, checksum=int(match[3], 16))
         else:
             blocks.pop(index, None)
     return Journal(block_bytes=block_bytes, blocks=blocks)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from v4deploy.pull import journal
 from v4deploy.pull.blocks import Blocks
 from v4deploy.pull.journal import Beginning, Journal
 from v4deploy.pull.manifest import FilePlan
+from v4deploy.pull.spotcheck import spot_check
 
 PART_SUFFIX = ".part"
 JOURNAL_SUFFIX = ".part.journal"
@@ -77,8 +77,8 @@ class Part:
             self.blocks = Blocks(file.size_bytes, found.block_bytes, _filled(blocks))
             # What nobody vouches for is not even left lying there.
             self._stream.truncate(max((self.blocks.arrived_end(index) for index in blocks), default=0))
-            self._checksums = {index: beginning.crc32 for index, beginning in blocks.items()}
-            self.kept = {index: block.crc32 for index, block in blocks.items() if self._is_whole(index)}
+            self._checksums = {index: beginning.checksum for index, beginning in blocks.items()}
+            self.kept = {index: block.checksum for index, block in blocks.items() if self._is_whole(index)}
             self._write_journal(Journal(block_bytes=found.block_bytes, blocks=blocks))
         except BaseException:
             self._stream.close()
@@ -89,7 +89,7 @@ class Part:
         probe = Blocks(self._file.size_bytes, found.block_bytes, _filled(found.blocks))
         good = dict(found.blocks)
         for index in probe.partly_filled():
-            if self._checksum(probe.start(index), good[index].filled_bytes) != good[index].crc32:
+            if self._checksum(probe.start(index), good[index].filled_bytes) != good[index].checksum:
                 del good[index]
         return good
 
@@ -100,7 +100,7 @@ class Part:
             read = self.read_into(offset, buffer[:count])
             if not read:
                 return -1
-            checksum = zlib.crc32(buffer[:read], checksum)
+            checksum = spot_check(buffer[:read], offset, checksum)
             offset, count = offset + read, count - read
         return checksum
 
@@ -131,9 +131,9 @@ class Part:
         written = 0
         while written < len(data):
             written += os.pwrite(self._stream.fileno(), data[written:], offset + written)
-        self._checksums[index] = zlib.crc32(data, checksum)
+        self._checksums[index] = spot_check(data, offset, checksum)
         filled_bytes = offset + len(data) - self.blocks.start(index)
-        text = journal.line(index, Beginning(filled_bytes=filled_bytes, crc32=self._checksums[index]))
+        text = journal.line(index, Beginning(filled_bytes=filled_bytes, checksum=self._checksums[index]))
         self._journal.write(text.encode("ascii"))
 
     def flush(self) -> None:

@@ -1,4 +1,4 @@
-"""llama.cpp's compute buffer: the measured points, and what lies between and beyond them."""
+"""llama.cpp's compute buffer: sizes that the engine itself printed, and what holds for every size."""
 
 from __future__ import annotations
 
@@ -8,73 +8,103 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.planning.support import FLASH, PRO
+from tests.planning.support import FLASH, FLASH_41, PRO, catalogue
+from v4deploy.domain.engine import EngineId
 from v4deploy.domain.model import Architecture
 from v4deploy.domain.plan import Basis
 from v4deploy.domain.units import MIB
-from v4deploy.planning.compute_buffers import compute_buffer
+from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer
+from v4deploy.planning.graph_arena import Arena
+from v4deploy.planning.graph_memory import GraphSettings
 
 K = 1024
+LOG_MIB = 0.011
+"""The engine prints hundredths of a MiB."""
 
 
-def mib(architecture: Architecture, context: int, micro_batch: int = 512, slots: int = 1) -> float:
-    buffer = compute_buffer(architecture, context_tokens=context, micro_batch_tokens=micro_batch, slots=slots)
-    assert buffer is not None
-    return buffer.size_bytes / MIB
+def buffer(
+    architecture: Architecture, context: int, micro_batch: int = 512, slots: int = 1, kind: str = "f16"
+) -> ComputeBuffer | None:
+    settings = GraphSettings(context_tokens=context, micro_batch_tokens=micro_batch, slots=slots, kv_cache_type=kind)
+    return compute_buffer(catalogue().engine(EngineId.LLAMA_CPP).compute_graphs, architecture, settings)
+
+
+def mib(architecture: Architecture, context: int, micro_batch: int = 512, slots: int = 1, kind: str = "f16") -> float:
+    found = buffer(architecture, context, micro_batch, slots, kind)
+    assert found is not None
+    return found.size_bytes / MIB
 
 
 @pytest.mark.parametrize(
-    ("architecture", "context", "micro_batch", "slots", "published"),
+    ("case", "printed"),
     [
-        (FLASH, 64 * K, 512, 1, 347),
-        (FLASH, 128 * K, 512, 1, 413),
-        (FLASH, 256 * K, 512, 1, 574),
-        (FLASH, 1024 * K, 512, 1, 1780),
-        (PRO, 8 * K, 512, 1, 501),
-        (PRO, 64 * K, 512, 1, 529),
-        (PRO, 1024 * K, 512, 1, 1986),
-        (FLASH, 128 * K, 1024, 1, 697),
-        (FLASH, 128 * K, 2048, 1, 1399),
-        (FLASH, 256 * K, 2048, 1, 2060),
-        (PRO, 1024 * K, 2048, 1, 6930),
-        # With several slots, as the memory report gave them.
-        (FLASH, 1024 * K, 512, 2, 2037),
-        (FLASH, 1024 * K, 512, 16, 5648),
-        (FLASH, 1024 * K, 2048, 8, 8174),
-        (PRO, 1024 * K, 512, 8, 3825),
+        # Log lines of the CPU build b11549; not monotone, as what is freed does not always fit what comes.
+        ((FLASH, 4 * K, 512, 1, "f16"), 261.59),
+        ((FLASH, 64 * K, 512, 1, "f16"), 347.84),
+        ((FLASH, 96 * K, 512, 1, "f16"), 332.13),
+        ((FLASH, 128 * K, 512, 1, "f16"), 413.13),
+        ((FLASH, 1024 * K, 512, 1, "f16"), 1780.84),
+        ((FLASH, 1024 * K, 128, 8, "f16"), 2434.83),
+        ((FLASH, 1024 * K, 512, 4, "f16"), 2551.10),
+        ((FLASH, 256 * K, 512, 3, "f32"), 1127.07),
+        ((FLASH, 256 * K, 512, 4, "bf16"), 737.13),
+        ((FLASH, 256 * K, 512, 4, "q8_0"), 618.73),
+        ((FLASH, 256 * K, 512, 4, "iq4_nl"), 553.98),
+        ((FLASH, 1024 * K, 4096, 1, "f16"), 12120.59),
+        ((PRO, 96 * K, 512, 1, "f16"), 545.59),
+        ((PRO, 128 * K, 512, 1, "f16"), 633.89),
+        ((PRO, 256 * K, 512, 3, "f32"), 1391.08),
+        ((PRO, 256 * K, 512, 4, "q8_0"), 776.24),
+        ((PRO, 1024 * K, 4096, 8, "q4_0"), 13457.22),
     ],
 )
-def test_measured_points(
-    architecture: Architecture, context: int, micro_batch: int, slots: int, published: int
-) -> None:
-    assert mib(architecture, context, micro_batch, slots) == pytest.approx(published, rel=0.015)
+def test_what_the_engine_prints(case: tuple[Architecture, int, int, int, str], printed: float) -> None:
+    assert mib(*case) == pytest.approx(printed, abs=LOG_MIB)
 
 
-def test_the_point_of_a_published_log_between_two_measured_ones() -> None:
-    """2,714 MiB at 64,000 tokens and a micro batch of 4,096 (an earlier CPU build) lie within 7 %."""
-    assert mib(FLASH, 64_000, 4096) == pytest.approx(2714, rel=0.07)
+def test_layers_that_no_graph_knows_have_no_buffer() -> None:
+    assert buffer(replace(FLASH, hyper_connections=2), 4096) is None
+    assert buffer(replace(FLASH, index_dim=64), 4096) is None
+    assert buffer(FLASH_41, 4096) is None
+    assert buffer(FLASH, 4096, kind="q2_k") is None
 
 
-def test_a_smaller_shape_gets_an_upper_bound_and_a_larger_one_none() -> None:
-    tiny = replace(FLASH, hidden_size=512, heads=8, vocabulary=1024)
-    bound = compute_buffer(tiny, context_tokens=4096, micro_batch_tokens=512, slots=1)
-    assert bound is not None
-    assert bound.basis is Basis.ASSUMED
-    huge = replace(PRO, hidden_size=16_384)
-    assert compute_buffer(huge, context_tokens=4096, micro_batch_tokens=512, slots=1) is None
+def test_the_basis_is_the_engines_own_allocation() -> None:
+    found = buffer(FLASH, 4096)
+    assert found is not None
+    assert found.basis is Basis.FORMULA
+    assert "b11549" in found.note
 
 
 @given(
     architecture=st.sampled_from([FLASH, PRO]),
     context=st.integers(1, 1024 * K),
-    further=st.integers(0, 200_000),
-    micro_batch=st.sampled_from([512, 1024, 2048]),
+    micro_batch=st.integers(1, 2048),
     slots=st.integers(1, 16),
+    kind=st.sampled_from(["f16", "q8_0", "q4_0"]),
 )
-def test_grows_with_context_batch_and_slots(
-    architecture: Architecture, context: int, further: int, micro_batch: int, slots: int
+def test_holds_at_least_the_largest_tensor_and_grows_with_the_batch(
+    architecture: Architecture, context: int, micro_batch: int, slots: int, kind: str
 ) -> None:
-    here = mib(architecture, context, micro_batch, slots)
-    assert mib(architecture, context + further, micro_batch, slots) >= here
-    assert mib(architecture, context, micro_batch * 2, slots) >= here
-    assert mib(architecture, context, micro_batch, slots + 1) >= here
+    here = mib(architecture, context, micro_batch, slots, kind)
+    tokens = min(context * slots, micro_batch)
+    assert here * MIB >= tokens * 4 * architecture.hidden_size * 4
+    # Twice the batch needs more, though the allocator's gaps differ.
+    assert mib(architecture, context, micro_batch * 2, slots, kind) >= here * 0.8
+
+
+@given(st.lists(st.tuples(st.integers(1, 5000), st.booleans()), max_size=60))
+def test_the_arena_never_gives_out_a_byte_twice(requests: list[tuple[int, bool]]) -> None:
+    arena = Arena(64)
+    held: list[tuple[int, int]] = []
+    for size, frees in requests:
+        block = arena.allocate(size)
+        assert all(block[0] + block[1] <= start or start + length <= block[0] for start, length in held)
+        assert block[0] % 64 == 0
+        assert block[1] >= size
+        held.append(block)
+        if frees:
+            arena.release(held.pop(len(held) // 2))
+    for block in held:
+        arena.release(block)
+    assert len(arena.free) == 1

@@ -153,10 +153,10 @@ def test_weights_rest_on_file_sizes_where_somebody_listed_the_files(
         ("rtx-4090 + 256GB", ASSUMED, MEASURED),
         ("mi325x + 512GB", ASSUMED, ASSUMED),
         ("m3-ultra 256GB", ASSUMED, None),
-        ("cpu 256GB", MEASURED, None),
+        ("cpu 256GB", Basis.FORMULA, None),
     ],
 )
-def test_llama_cpps_buffers_were_measured_on_a_cpu_build(hardware: str, buffer: Basis, context: Basis | None) -> None:
+def test_llama_cpps_buffers_are_known_of_a_cpu_build(hardware: str, buffer: Basis, context: Basis | None) -> None:
     plan = planned(hardware, Request(model="v4-flash", engine=EngineId.LLAMA_CPP))
     assert {row.basis for row in rows(plan, "compute buffer")} == {buffer}
     assert {row.basis for row in rows(plan, "device context")} == ({context} if context else set())

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from v4deploy.catalogue.check import check_engines, check_models
 from v4deploy.catalogue.merge import ModelBuilder
 from v4deploy.catalogue.wire_engines import engine_of
+from v4deploy.catalogue.wire_graphs import graphs_of
 from v4deploy.catalogue.wire_hardware import chips_of
 from v4deploy.catalogue.wire_models import WireModel
 from v4deploy.catalogue.wire_speed import speed_model_of
 from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile, read_yaml
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.chip import Chip
-from v4deploy.domain.engine import EngineId, EngineProfile
+from v4deploy.domain.compute_graph import ComputeGraph
+from v4deploy.domain.engine import EngineId, EngineProfile, MemoryModel
 from v4deploy.domain.speed_model import SpeedModel
 
 
-def load_catalogue(profile_dirs: Sequence[Path], *, with_speed: bool = True) -> Catalogue:
-    """Read `models/`, `hardware/`, `engines/` and `speed/` of each directory; a later one wins over an earlier one.
+def load_catalogue(profile_dirs: Sequence[Path], *, with_speed: bool = True, with_graphs: bool = True) -> Catalogue:
+    """Read `models/`, `hardware/`, `engines/`, `compute_graphs/` and `speed/` of each directory.
 
-    Without the speed model for the tool that fits it.
+    A later directory wins over an earlier one.
+
+    Without the speed model or the compute graphs for the tools that make them.
 
     Raises:
         ProfileError: a file is not of its form, or the whole does not hold together; names file, line and key.
     """
-    engines = _engines(profile_dirs)
+    engines = _engines(profile_dirs, _compute_graphs(profile_dirs) if with_graphs else {})
     check_engines(engines, profile_dirs)
     builders = _models(profile_dirs)
     check_models(builders, engines)
@@ -66,7 +71,9 @@ def _chips(profile_dirs: Iterable[Path]) -> tuple[Chip, ...]:
     return tuple(chips.values())
 
 
-def _engines(profile_dirs: Iterable[Path]) -> tuple[EngineProfile, ...]:
+def _engines(
+    profile_dirs: Iterable[Path], graphs: Mapping[MemoryModel, tuple[ComputeGraph, ...]]
+) -> tuple[EngineProfile, ...]:
     engines: dict[EngineId, EngineProfile] = {}
     for directory in profile_dirs:
         here: dict[EngineId, EngineProfile] = {}
@@ -76,7 +83,12 @@ def _engines(profile_dirs: Iterable[Path]) -> tuple[EngineProfile, ...]:
                 raise document.error((), f"the engine `{engine.id}` is defined twice in {directory / 'engines'}")
             here[engine.id] = engine
         engines |= here
-    return tuple(engines.values())
+    return tuple(replace(engine, compute_graphs=graphs.get(engine.memory_model, ())) for engine in engines.values())
+
+
+def _compute_graphs(profile_dirs: Iterable[Path]) -> dict[MemoryModel, tuple[ComputeGraph, ...]]:
+    documents = (document for directory in profile_dirs for document in _documents(directory / "compute_graphs"))
+    return dict(map(graphs_of, documents))
 
 
 def _speed(profile_dirs: Iterable[Path]) -> SpeedModel:

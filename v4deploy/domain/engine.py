@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from v4deploy.domain.compute_graph import ComputeGraph
 from v4deploy.domain.engine_memory import EngineMemory
 from v4deploy.domain.recipes import Recipes
 
@@ -88,6 +89,7 @@ class EngineProfile:
         kv_cache_types: what it takes for V4, its default first.
         most_sequences: as many as it can serve at once, or as its own default for large devices allows.
         memory: figures and cache layouts of the vLLM family; None for the others.
+        compute_graphs: of engines that split a model by layers, by cache type; empty for the others.
         precedence: the smaller, the faster where several engines hold the whole model on devices that they support.
     """
 
@@ -105,6 +107,7 @@ class EngineProfile:
     support: tuple[EngineSupport, ...]
     recipes: Recipes = field(default_factory=Recipes)
     memory: EngineMemory | None = None
+    compute_graphs: tuple[ComputeGraph, ...] = ()
     targets_without_kubernetes: tuple[str, ...] = ()
     images: tuple[EngineImage, ...] = ()
     flags: tuple[FlagRange, ...] = ()

@@ -104,6 +104,10 @@ def llama_cpp_cache_bytes(architecture: Architecture, settings: CacheSettings, *
     return slots * per_stream
 
 
+def padded_cells(cells: int) -> int:
+    """Cells of one of llama.cpp's caches, which come in blocks of 256."""
+    return -(-cells // _CELL_PADDING) * _CELL_PADDING
+
+
 def _cells_bytes(cells: int, width: int, block_bytes: int) -> int:
-    padded = -(-cells // _CELL_PADDING) * _CELL_PADDING
-    return padded * width * block_bytes // 32
+    return padded_cells(cells) * width * block_bytes // 32

@@ -10,6 +10,7 @@ from v4deploy.planning import margins
 from v4deploy.planning.attention import CacheSettings, attention_kinds, llama_cpp_layer_bytes
 from v4deploy.planning.case import Case
 from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer
+from v4deploy.planning.graph_memory import GraphSettings
 from v4deploy.planning.layer_split import LayerLoads
 from v4deploy.planning.weights_gguf import GgufParts, gguf_parts
 
@@ -26,7 +27,7 @@ class Needs:
 
 
 def needs(candidate: Candidate, case: Case) -> Needs | None:
-    """Sizes of a candidate. None where the checkpoint's size is not known, or no measured shape is as large.
+    """Sizes of a candidate. None where the checkpoint's size is not known, or no graph of its layers.
 
     Raises:
         ValueError: llama.cpp has no cache layout for the model's attention.
@@ -80,13 +81,14 @@ def footprint(candidate: Candidate, case: Case) -> tuple[FootprintRow, ...] | No
 
 
 def _reserved(candidate: Candidate, case: Case) -> ComputeBuffer | None:
-    """The compute buffer; it was measured on a CPU build, so for any other it is an assumption."""
-    buffer = compute_buffer(
-        case.model.architecture,
+    """The compute buffer; it is known of a CPU build, so for any other it is an assumption."""
+    settings = GraphSettings(
         context_tokens=candidate.context_tokens,
         micro_batch_tokens=candidate.batch_tokens,
         slots=candidate.concurrency,
+        kv_cache_type=candidate.kv_cache_type,
     )
+    buffer = compute_buffer(case.profile.compute_graphs, case.model.architecture, settings)
     if buffer is None or candidate.compute_api is ComputeApi.CPU:
         return buffer
     return replace(buffer, basis=Basis.ASSUMED, note=f"{buffer.note}; taken for {candidate.compute_api} too")

@@ -8,8 +8,9 @@ from v4deploy.domain.hardware import ComputeApi, Device
 from v4deploy.domain.model import Checkpoint, Runnable
 from v4deploy.planning.attention import shares_kv_stream
 from v4deploy.planning.case import Case
-from v4deploy.planning.compute_buffers import compute_buffer
+from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer
 from v4deploy.planning.engine_versions import is_too_old, minimum_version
+from v4deploy.planning.graph_memory import GraphSettings
 from v4deploy.planning.rank_layouts import every_layout, fewest_recipe_devices, why_unplanned
 from v4deploy.planning.ruling import forbids
 from v4deploy.planning.weights import checkpoint_parts
@@ -132,10 +133,17 @@ def _kv_cache_type(case: Case, kv_cache_type: str | None) -> Finding | None:
     )
 
 
+def _smallest_buffer(case: Case) -> ComputeBuffer | None:
+    settings = GraphSettings(
+        context_tokens=1, micro_batch_tokens=1, slots=1, kv_cache_type=case.profile.kv_cache_types[0]
+    )
+    return compute_buffer(case.profile.compute_graphs, case.model.architecture, settings)
+
+
 def _size_unknown(checkpoint: Checkpoint, case: Case) -> Finding | None:
     architecture = case.model.architecture
     if case.profile.memory_model is MemoryModel.LLAMA_CPP:
-        smallest = compute_buffer(architecture, context_tokens=1, micro_batch_tokens=1, slots=1)
+        smallest = _smallest_buffer(case)
         if shares_kv_stream(architecture) or smallest is None:
             return forbids("no-memory-model", f"how {case.profile.name} lays out {architecture.id} was never measured")
         is_known = gguf_parts(checkpoint, architecture) is not None

@@ -8,11 +8,17 @@ from hypothesis import strategies as st
 from v4deploy.domain.units import GIB, MIB
 from v4deploy.planning.layer_split import LayerLoads, Split, best_split, even_split
 
+
+def load_of(*, experts_bytes: list[int], cache_bytes: int, **others: int) -> LayerLoads:
+    count = len(experts_bytes)
+    return LayerLoads(experts_bytes=tuple(experts_bytes), cache_bytes=(cache_bytes,) * count, **others)
+
+
 loads = st.builds(
-    LayerLoads,
+    load_of,
     dense_bytes=st.integers(1, 300).map(lambda mib: mib * MIB),
-    experts_bytes=st.integers(1, 4000).map(lambda mib: mib * MIB),
-    cache_bytes=st.lists(st.integers(0, 200).map(lambda mib: mib * MIB), min_size=1, max_size=61).map(tuple),
+    experts_bytes=st.lists(st.integers(1, 4000).map(lambda mib: mib * MIB), min_size=1, max_size=61),
+    cache_bytes=st.integers(0, 200).map(lambda mib: mib * MIB),
     output_bytes=st.integers(0, 1000).map(lambda mib: mib * MIB),
     fixed_bytes=st.integers(0, 4000).map(lambda mib: mib * MIB),
 )
@@ -57,7 +63,7 @@ def test_more_memory_never_offloads_more(load: LayerLoads, budget: tuple[int, ..
 def test_equal_cards_get_about_equal_shares() -> None:
     load = LayerLoads(
         dense_bytes=100 * MIB,
-        experts_bytes=3 * GIB,
+        experts_bytes=(3 * GIB,) * 43,
         cache_bytes=(0,) * 43,
         output_bytes=0,
         fixed_bytes=GIB,
@@ -70,7 +76,7 @@ def test_equal_cards_get_about_equal_shares() -> None:
 
 def test_a_card_too_small_for_its_buffers_is_left_out() -> None:
     load = LayerLoads(
-        dense_bytes=100 * MIB, experts_bytes=GIB, cache_bytes=(0,) * 10, output_bytes=MIB, fixed_bytes=2 * GIB
+        dense_bytes=100 * MIB, experts_bytes=(GIB,) * 10, cache_bytes=(0,) * 10, output_bytes=MIB, fixed_bytes=2 * GIB
     )
     split = best_split(load, (GIB, 24 * GIB), may_offload=True)
     assert split is not None
@@ -78,6 +84,6 @@ def test_a_card_too_small_for_its_buffers_is_left_out() -> None:
 
 
 def test_no_split_where_the_dense_part_does_not_fit() -> None:
-    load = LayerLoads(dense_bytes=GIB, experts_bytes=GIB, cache_bytes=(0,) * 10, output_bytes=0, fixed_bytes=0)
+    load = LayerLoads(dense_bytes=GIB, experts_bytes=(GIB,) * 10, cache_bytes=(0,) * 10, output_bytes=0, fixed_bytes=0)
     assert best_split(load, (9 * GIB,), may_offload=True) is None
     assert even_split(load, 3, host_expert_layers=10).counts == (3, 3, 4)

@@ -139,7 +139,7 @@ def test_dense_part_of_a_gguf_in_q8_0(architecture: Architecture, mib: int) -> N
 def test_one_layers_experts_are_the_unit_that_was_measured() -> None:
     parts = gguf_parts(checkpoint("v4-flash-0731-ud-q8_k_xl"), FLASH)
     assert parts is not None
-    assert round(parts.layer_experts_bytes / MIB) == 3264
+    assert round(parts.layer_experts_bytes[0] / MIB) == 3264
     assert parts.basis is Basis.FILE_SIZES
 
 
@@ -255,3 +255,14 @@ def test_a_stage_of_v41_begins_where_a_stream_does() -> None:
     assert orphaned_layer(FLASH_41, 3) == 13
     assert orphaned_layer(FLASH_41, 4) == 10
     assert all(orphaned_layer(PRO, count) is None for count in range(1, 9))
+
+
+@pytest.mark.parametrize("release", ["v4-flash-0731", "v4-flash-preview"])
+def test_a_dynamic_quant_gives_some_layers_more(release: str) -> None:
+    known = next(c for c in catalogue().models[0].checkpoints if c.quant == "UD-IQ2_XXS" and c.release == release)
+    parts = gguf_parts(known, FLASH)
+    assert parts is not None
+    mib = [size // MIB for size in parts.layer_experts_bytes]
+    assert (mib[0], mib[26], mib[42]) == (1840, 2400, 2144)
+    assert parts.total_bytes == known.size_bytes
+    assert parts.basis is Basis.FILE_SIZES

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from v4deploy.domain.model import Checkpoint, FileRole, Hub, WeightFile
+from v4deploy.domain.model import Checkpoint, FileRole, Hub, LayerExperts, WeightFile
 from v4deploy.domain.source import Source
 
 _HEADER = """\
@@ -61,6 +61,7 @@ def _quant(checkpoint: Checkpoint) -> dict[str, Any]:
             # Only its folder is read from it, as every file says its own path.
             "path": f"{checkpoint.path_prefix}/*" if checkpoint.path_prefix else None,
             "dense_bytes": checkpoint.dense_bytes,
+            "layer_experts": _layer_experts(checkpoint.layer_experts),
             "draft_bytes": checkpoint.draft_bytes,
             "offloadable_bytes": checkpoint.offloadable_bytes,
             "quality": checkpoint.quality,
@@ -68,6 +69,10 @@ def _quant(checkpoint: Checkpoint) -> dict[str, Any]:
             "files": [_part(file) for file in checkpoint.files],
         }
     )
+
+
+def _layer_experts(experts: LayerExperts | None) -> dict[str, Any] | None:
+    return None if experts is None else {"each": experts.each_bytes, "others": dict(experts.others)}
 
 
 def _part(file: WeightFile) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from v4deploy.domain.model import (
     Draft,
     FileRole,
     Hub,
+    LayerExperts,
     QuantAlias,
     Release,
     Runnable,
@@ -81,6 +82,14 @@ class WireSideFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WireLayerExperts:
+    """As LayerExperts documents it: `{each: 1_929_379_840, others: {26: 2_516_582_400}}`."""
+
+    each: Bytes
+    others: dict[int, Bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WireQuant(WireSourced):
     """One set of weight files.
 
@@ -94,6 +103,7 @@ class WireQuant(WireSourced):
     path: str | None = None
     files: tuple[WirePart, ...] = ()
     dense_bytes: Bytes | None = None
+    layer_experts: WireLayerExperts | None = None
     draft_bytes: Bytes | None = None
     offloadable_bytes: int = 0
     quality: str | None = None
@@ -217,6 +227,7 @@ def _checkpoint(model: str, repository: WireRepository, name: str, quant: WireQu
         engines=repository.engines,
         runnable=repository.runnable,
         dense_bytes=quant.dense_bytes,
+        layer_experts=_layer_experts(quant.layer_experts),
         offloadable_bytes=quant.offloadable_bytes,
         draft_bytes=quant.draft_bytes,
         files=_files(path, quant),
@@ -232,6 +243,10 @@ def _checkpoint(model: str, repository: WireRepository, name: str, quant: WireQu
         note=" ".join(note for note in (repository.note, quant.note) if note) or None,
         source=source,
     )
+
+
+def _layer_experts(wire: WireLayerExperts | None) -> LayerExperts | None:
+    return None if wire is None else LayerExperts(each_bytes=wire.each, others=tuple(sorted(wire.others.items())))
 
 
 def _files(path: str, quant: WireQuant) -> tuple[WeightFile, ...]:

@@ -164,6 +164,19 @@ class WeightFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerExperts:
+    """Routed experts of one layer, in bytes; `others` are layers (from 0) that a dynamic quant gives another size."""
+
+    each_bytes: int
+    others: tuple[tuple[int, int], ...] = ()
+
+    def by_layer(self, layers: int) -> tuple[int, ...]:
+        """One size a layer."""
+        others = dict(self.others)
+        return tuple(others.get(layer, self.each_bytes) for layer in range(layers))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """Concrete weight files in one repository.
 
@@ -173,6 +186,7 @@ class Checkpoint:
         revision: the commit it was described at; None where none was recorded (then resolved at pull time).
         size_bytes: sum of the weight files; None when no source gives it.
         dense_bytes: what of it is not routed experts; None when not known (the planner then says what it assumes).
+        layer_experts: routed experts of each layer; None when not known (they are then taken to be alike).
         offloadable_bytes: Engram tables inside `size_bytes` that need not be on a device.
         draft_bytes: draft stages inside `size_bytes`.
         files: pinned files, or shell patterns (`UD-Q2_K_XL/*-of-*.gguf`) where names changed between uploads; empty
@@ -198,6 +212,7 @@ class Checkpoint:
     engines: tuple[EngineId, ...]
     runnable: Runnable = Runnable.DRIVEN
     dense_bytes: int | None = None
+    layer_experts: LayerExperts | None = None
     offloadable_bytes: int = 0
     draft_bytes: int | None = None
     files: tuple[WeightFile, ...] = ()

@@ -111,10 +111,11 @@ def _one_pool(sizes: Needs, *, in_process: bool) -> tuple[FootprintRow, ...]:
 
 def _device_rows(sizes: Needs, pool_id: str, layers: range, host_expert_layers: int) -> list[FootprintRow]:
     parts, loads = sizes.parts, sizes.loads
-    resident = len([layer for layer in layers if layer >= host_expert_layers])
+    resident = [layer for layer in layers if layer >= host_expert_layers]
     rows = [_weights(f"dense weights of {_layers(len(layers))}", pool_id, len(layers) * loads.dense_bytes, parts)]
     if resident:
-        rows.append(_weights(f"routed experts of {_layers(resident)}", pool_id, resident * loads.experts_bytes, parts))
+        size = sum(loads.experts_bytes[layer] for layer in resident)
+        rows.append(_weights(f"routed experts of {_layers(len(resident))}", pool_id, size, parts))
     rows.append(_cache(pool_id, sum(loads.cache_bytes[layer] for layer in layers)))
     rows.append(_compute(pool_id, sizes.compute))
     if sizes.context_bytes:
@@ -136,7 +137,7 @@ def _host_rows(sizes: Needs, host_expert_layers: int) -> tuple[FootprintRow, ...
     parts = sizes.parts
     rows = [_weights("token embedding", HOST_POOL_ID, parts.embedding_bytes, parts)]
     if host_expert_layers:
-        size = host_expert_layers * parts.layer_experts_bytes
+        size = sum(parts.layer_experts_bytes[:host_expert_layers])
         rows.append(_weights(f"routed experts of {_layers(host_expert_layers)}", HOST_POOL_ID, size, parts))
     return (*rows, _process(parts))
 

@@ -15,14 +15,15 @@ class LayerLoads:
     """What each layer asks of the device that holds it.
 
     Attributes:
-        dense_bytes, experts_bytes: of one layer.
+        dense_bytes: of one layer.
+        experts_bytes: routed experts of each layer.
         cache_bytes: KV cache of each layer, for all slots.
         output_bytes: the output head, on the last device.
         fixed_bytes: on every device that takes part: compute buffer and context.
     """
 
     dense_bytes: int
-    experts_bytes: int
+    experts_bytes: tuple[int, ...]
     cache_bytes: tuple[int, ...]
     output_bytes: int
     fixed_bytes: int
@@ -34,7 +35,7 @@ class LayerLoads:
     def items(self, host_expert_layers: int) -> tuple[int, ...]:
         """Bytes of each layer in order, then of the output head."""
         resident = (
-            self.dense_bytes + cache + (self.experts_bytes if layer >= host_expert_layers else 0)
+            self.dense_bytes + cache + (self.experts_bytes[layer] if layer >= host_expert_layers else 0)
             for layer, cache in enumerate(self.cache_bytes)
         )
         return (*resident, self.output_bytes)

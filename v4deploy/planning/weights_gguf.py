@@ -22,7 +22,7 @@ class GgufParts:
         embedding_bytes: the token embedding, which llama.cpp keeps in host memory.
         output_bytes: the output head, which goes with the last device.
         layers_dense_bytes: all layers without routed experts.
-        experts_bytes: all routed experts; one layer's part is the unit of offload.
+        layer_experts_bytes: routed experts of each layer, the unit of offload; alike where the catalogue does not say.
         basis, note: of the division.
         size_basis, size_note: of the sum.
     """
@@ -30,7 +30,7 @@ class GgufParts:
     embedding_bytes: int
     output_bytes: int
     layers_dense_bytes: int
-    experts_bytes: int
+    layer_experts_bytes: tuple[int, ...]
     layers: int
     basis: Basis
     note: str
@@ -46,9 +46,8 @@ class GgufParts:
         return -(-self.layers_dense_bytes // self.layers)
 
     @property
-    def layer_experts_bytes(self) -> int:
-        """The mean, rounded up. Dynamic quants give some layers more: one has 2,400 MiB where most have 1,840."""
-        return -(-self.experts_bytes // self.layers)
+    def experts_bytes(self) -> int:
+        return sum(self.layer_experts_bytes)
 
 
 def gguf_parts(checkpoint: Checkpoint, architecture: Architecture) -> GgufParts | None:
@@ -56,7 +55,11 @@ def gguf_parts(checkpoint: Checkpoint, architecture: Architecture) -> GgufParts 
     total = checkpoint.size_bytes
     if total is None:
         return None
-    if checkpoint.dense_bytes is not None:
+    known = checkpoint.layer_experts
+    if known is not None:
+        dense, basis = total - sum(known.by_layer(architecture.layers)), Basis.FILE_SIZES
+        note = "file sizes, with the experts of each layer from the catalogue"
+    elif checkpoint.dense_bytes is not None:
         dense, basis, note = (
             checkpoint.dense_bytes,
             Basis.FILE_SIZES,
@@ -65,7 +68,7 @@ def gguf_parts(checkpoint: Checkpoint, architecture: Architecture) -> GgufParts 
     else:
         dense, basis = _assumed_dense_bytes(total, architecture), Basis.ASSUMED
         note = "file sizes, with the dense part assumed as Q8_0; the file's header would tell"
-    if dense >= total:
+    if not 0 < dense < total:
         return None
     uncertain = uncertain_size(checkpoint)
     if uncertain is not None:
@@ -76,13 +79,20 @@ def gguf_parts(checkpoint: Checkpoint, architecture: Architecture) -> GgufParts 
         embedding_bytes=end,
         output_bytes=end,
         layers_dense_bytes=dense - 2 * end,
-        experts_bytes=total - dense,
+        layer_experts_bytes=_even(total - dense, architecture.layers)
+        if known is None
+        else known.by_layer(architecture.layers),
         layers=architecture.layers,
         basis=basis,
         note=note,
         size_basis=Basis.FILE_SIZES if uncertain is None else Basis.ASSUMED,
         size_note=uncertain,
     )
+
+
+def _even(size_bytes: int, layers: int) -> tuple[int, ...]:
+    """Parts of about the same size; dynamic quants give some layers more than others."""
+    return tuple(size_bytes * (n + 1) // layers - size_bytes * n // layers for n in range(layers))
 
 
 def dense_bytes(architecture: Architecture, bytes_per_32_weights: int = _Q8_0_BYTES_PER_32) -> int:

@@ -67,6 +67,7 @@ def relisted(checkpoint: Checkpoint, listing: Listing, source: Source) -> Checkp
         side_files=_side_files(checkpoint, listing),
         path_prefix=_folder(weights),
         dense_bytes=checkpoint.dense_bytes if same else None,
+        layer_experts=checkpoint.layer_experts if same else None,
         draft_bytes=checkpoint.draft_bytes if same else None,
         quality=checkpoint.quality if same else None,
         source=source,

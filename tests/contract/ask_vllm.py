@@ -29,21 +29,31 @@ def main() -> None:
 
 
 def answer(case: dict[str, Any]) -> dict[str, Any]:
-    utils = importlib.import_module("vllm.v1.core.kv_cache_utils")
+    utils = _planning()
     config = configuration(case)
     specs = {name: layer.get_kv_cache_spec(config) for name, layer in registered_layers(case, config).items()}
     specs = {name: spec for name, spec in specs.items() if spec is not None}
     stages = [
         {name: spec for name, spec in specs.items() if int(name.split(".")[2]) in stage} for stage in _stages(case)
     ]
-    groups = utils.get_kv_cache_groups(config, dict(specs))
+    plan = getattr(utils, "get_global_kv_cache_groups", None)
+    # From 0.33 on the groups are planned first, from what every stage has.
+    groups = plan(config, [dict(stage) for stage in stages]) if plan else utils.get_kv_cache_groups(config, dict(specs))
     return {
         "in_flight_tokens": getattr(config, "max_in_flight_tokens", case["batch_tokens"]),
         "blocks": sum(_pages(group.kv_cache_spec, config) for group in groups),
         "groups": [_pages_by_size(group) for group in groups],
         "block_bytes": [_block_bytes(utils, config, groups, stage) for stage in stages],
-        "accepts": [_accepts(utils, config, stages, sizes) for sizes in case["pools"]],
+        "accepts": [_accepts(utils, config, stages, sizes, (groups,) if plan else ()) for sizes in case["pools"]],
     }
+
+
+def _planning() -> Any:
+    """Where the cache is planned: a module of its own from 0.33 on."""
+    try:
+        return importlib.import_module("vllm.v1.core.kv_cache_planning")
+    except ImportError:
+        return importlib.import_module("vllm.v1.core.kv_cache_utils")
 
 
 def configuration(case: dict[str, Any]) -> Any:
@@ -77,7 +87,11 @@ def configuration(case: dict[str, Any]) -> Any:
         cache_config=cache,
         compilation_config=SimpleNamespace(static_forward_context={}),
         model_config=SimpleNamespace(
-            max_model_len=tokens, original_max_model_len=tokens, hf_config=text, hf_text_config=text
+            max_model_len=tokens,
+            original_max_model_len=tokens,
+            hf_config=text,
+            hf_text_config=text,
+            supports_kv_cache_grouping=False,  # no model of this family groups its cache itself in 0.33
         ),
         attention_config=SimpleNamespace(
             hisparse_config=None, indexer_sparse_logits=False, use_fp4_indexer_cache=False
@@ -231,10 +245,12 @@ def _block_bytes(utils: Any, config: Any, groups: list[Any], stage: dict[str, An
     return int(count(here) if len(inspect.signature(count).parameters) == 1 else count(config, here))
 
 
-def _accepts(utils: Any, config: Any, stages: Iterable[dict[str, Any]], sizes: list[int]) -> bool:
+def _accepts(
+    utils: Any, config: Any, stages: Iterable[dict[str, Any]], sizes: list[int], planned: tuple[Any, ...]
+) -> bool:
     """Whether the engine would start with so many bytes for the cache on each stage."""
     try:
-        utils.get_kv_cache_configs(config, [dict(stage) for stage in stages], list(sizes))
+        utils.get_kv_cache_configs(config, [dict(stage) for stage in stages], list(sizes), *planned)
     except ValueError:
         return False
     return True

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.contract.vllm_environment import INSTALLED, ask
-from tests.planning.support import FLASH, FLASH_41, PRO
+from tests.contract.vllm_environment import INSTALLED, NEWEST, ask
+from tests.planning.support import FLASH, FLASH_41, PRO, catalogue
 from tests.planning.support_vllm_cache import ONE_DRAFT_LAYER, THREE_DRAFT_LAYERS, form, memory, pool_of
+from v4deploy.domain.engine import EngineId
 from v4deploy.domain.model import Architecture
 from v4deploy.domain.versions import is_older
 from v4deploy.planning.attention import shares_kv_stream
@@ -24,8 +25,8 @@ pytestmark = pytest.mark.contract
 
 K = 1024
 SCRIPT = Path(__file__).parent / "ask_vllm.py"
-VERSIONS = ("0.22.1", "0.25.1", "0.26.0", "0.28.0", "0.30.0", INSTALLED)
-"""One of each layout in profiles/engines/vllm.yaml, and the first release with V4.1."""
+VERSIONS = ("0.22.1", "0.25.1", "0.26.0", "0.28.0", "0.30.0", INSTALLED, NEWEST)
+"""One of each layout in profiles/engines/vllm.yaml, the first release with V4.1, and the one that is planned for."""
 
 SHARED_STREAM_SINCE = "0.30.0"
 
@@ -106,7 +107,7 @@ def cases(version: str) -> tuple[Case, ...]:
         )
         for (model, arch), count in product(models, (2, 3))
         # A stage of V4.1 has to begin with a layer that stores the stream which it reads.
-        if not (shares_kv_stream(model) and count == 3) and version == INSTALLED
+        if not (shares_kv_stream(model) and count == 3) and version in {INSTALLED, NEWEST}
     ]
     return (*whole, *cut)
 
@@ -118,10 +119,11 @@ def answers(version: str) -> tuple[tuple[Case, dict[str, Any]], ...]:
     return tuple(zip(asked, given, strict=True))
 
 
-def test_every_layout_of_the_profile_is_asked_about() -> None:
+def test_every_layout_of_the_profile_and_its_version_are_asked_about() -> None:
     sinces = [layout.since for layout in memory().cache_layouts]
     owners = {max((s for s in sinces if not is_older(version, s)), key=sinces.index) for version in VERSIONS}
     assert owners == set(sinces)
+    assert next(profile for profile in catalogue().engines if profile.id is EngineId.VLLM).version == NEWEST
 
 
 @pytest.mark.parametrize("version", VERSIONS)

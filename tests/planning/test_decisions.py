@@ -11,11 +11,12 @@ from v4deploy.documents import from_json, to_json
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.hardware import Host, InstalledEngine, PoolKind
+from v4deploy.domain.layout_words import layout_words
 from v4deploy.domain.model import CheckpointFormat, Status
 from v4deploy.domain.plan import PLAN_SCHEMA, Basis, Plan, Request, Verdict
 from v4deploy.domain.units import GIB
 from v4deploy.planning.criteria import keeps_native_experts
-from v4deploy.planning.rank import layout_words, quant_class
+from v4deploy.planning.rank import quant_class
 from v4deploy.planning.weights import native_parts
 
 

@@ -13,11 +13,11 @@ from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import Host, Link, LinkKind, PoolKind
+from v4deploy.domain.layout_words import layout_words
 from v4deploy.domain.plan import Layout, Request
 from v4deploy.domain.units import GIB
 from v4deploy.planning.choose import case_for, find_wanted
 from v4deploy.planning.layout_wish import parse_layout
-from v4deploy.planning.rank import layout_words
 from v4deploy.planning.rank_layouts import every_layout, offered_layouts
 
 

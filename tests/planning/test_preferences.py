@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from tests.planning.support import catalogue, decide, machine
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import UsageError
+from v4deploy.domain.layout_words import layout_words
 from v4deploy.domain.plan import Plan, Prefer, Request
 from v4deploy.planning.candidates import at_concurrency
 from v4deploy.planning.capacities import most_sequences
 from v4deploy.planning.choose import case_for, find_wanted
 from v4deploy.planning.criteria import FEWEST_BITS, is_original, keeps_native_experts, named_bits
 from v4deploy.planning.judge import judge
-from v4deploy.planning.rank import layout_words
 from v4deploy.planning.why_not import Subject, WhyNot, why_not
 
 

@@ -25,7 +25,7 @@ from v4deploy.domain.errors import ExitCode, UsageError, V4DeployError
 
 T = TypeVar("T")
 SCHEMA_VERSION = 1
-_THEME = Theme({"ok": "green", "info": "cyan", "warn": "yellow", "fail": "bold red", "skip": "dim", "hint": "cyan"})
+THEME = Theme({"ok": "green", "info": "cyan", "warn": "yellow", "fail": "bold red", "skip": "dim", "hint": "cyan"})
 
 
 class Mode(StrEnum):
@@ -48,8 +48,8 @@ class Output:
         self._stdout = _usable(stdout or sys.stdout)
         talk = _usable(stderr or sys.stderr)
         width = _width(self._stdout)
-        self.data = _Console(file=self._stdout, theme=_THEME, highlight=False, soft_wrap=False, width=width)
-        self.talk = _Console(file=talk, theme=_THEME, highlight=False, soft_wrap=True, quiet=mode is Mode.QUIET)
+        self.data = _Console(file=self._stdout, theme=THEME, highlight=False, soft_wrap=False, width=width)
+        self.talk = _Console(file=talk, theme=THEME, highlight=False, soft_wrap=True, quiet=mode is Mode.QUIET)
         self._pace = Pace(step_percent=5, pause_seconds=10) if self.talk.is_terminal else Pace()
 
     def finish(self, result: Result[T], view: Callable[[Console, T], None]) -> ExitCode:
@@ -115,7 +115,7 @@ class Output:
             raise unwritten from error
 
     def _print_error(self, error: V4DeployError) -> None:
-        console = self.talk if self.mode is not Mode.QUIET else _Console(file=self.talk.file, theme=_THEME)
+        console = self.talk if self.mode is not Mode.QUIET else _Console(file=self.talk.file, theme=THEME)
         if error.exit_code is not ExitCode.INTERRUPTED:
             console.print("[fail]error[/fail]: ", end="")
         console.print(error.message, markup=False)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.hardware import HOST_POOL_ID, Amount, Device, Host, Pool, PoolKind
+from v4deploy.domain.layout_words import layout_words
 from v4deploy.domain.plan import Candidate, Request, Verdict
 from v4deploy.domain.units import GIB, format_gib
 from v4deploy.planning import layouts, margins
 from v4deploy.planning.choose import case_for, find_wanted, make_plan, weigh_on_host
 from v4deploy.planning.notes import is_unpublished
-from v4deploy.planning.rank import layout_words
 
 HOST_SIZES_GIB = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 """Sizes that machines are sold with."""

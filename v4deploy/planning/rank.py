@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from v4deploy.domain.layout_words import layout_words
 from v4deploy.domain.model import Checkpoint, Model
-from v4deploy.domain.plan import Layout, Rejected, Verdict
+from v4deploy.domain.plan import Rejected, Verdict
 from v4deploy.planning.criteria import Ranking, why_worse
 from v4deploy.planning.weights import native_parts
 
@@ -26,18 +27,6 @@ def summary_of(verdict: Verdict, reasons: tuple[str, ...]) -> Rejected:
         reasons=reasons,
         missing_bytes=None if verdict.fits else verdict.missing_bytes,
     )
-
-
-def layout_words(layout: Layout) -> str:
-    """The layout in a few words: `TP8 + EP`, `1 device, experts of 38 layers in host memory`, `CPU`."""
-    count = len(layout.device_indices)
-    if not count:
-        return "CPU"
-    sizes = (("TP", layout.tensor_parallel), ("PP", layout.pipeline_parallel), ("DP", layout.data_parallel))
-    words = [f"{name}{size}" for name, size in sizes if size > 1] + (["EP"] if layout.expert_parallel else [])
-    text = " + ".join(words) or f"{count} device{'s' if count > 1 else ''}"
-    layers = layout.host_expert_layers
-    return text + (f", experts of {layers} layer{'s' if layers > 1 else ''} in host memory" if layers else "")
 
 
 def nearest_misses(verdicts: tuple[Verdict, ...], model: Model) -> tuple[Verdict, ...]:

@@ -105,7 +105,7 @@ def pass_seconds(way: Route, timing: Timing | None, grounds: Grounds, *, layers:
             raise NoBasisError("no run of this engine on such devices was published that a model could be fitted on")
         slower = timing.known.batch_factor(sequences)
         if slower is None:
-            raise NoBasisError(f"no published run on such devices decodes {sequences} sequences at once")
+            raise NoBasisError(f"no published run on such devices decodes {sequences:,} sequences at once")
         fixed = layers * timing.known.layer_seconds
         share = timing.known.efficiency
         low = fixed + sum(stage.span.low / (stage.bytes_per_second * share) for stage in way.stages)

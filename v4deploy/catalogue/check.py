@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from v4deploy.catalogue.merge import Entry, ModelBuilder
-from v4deploy.domain.engine import EngineId, EngineProfile
+from v4deploy.domain.engine import EngineId, EngineProfile, MemoryModel
 from v4deploy.domain.errors import ProfileError
 from v4deploy.domain.model import Checkpoint, CheckpointFormat, Release, Runnable, Status
 
@@ -30,7 +30,7 @@ def check_models(builders: Sequence[ModelBuilder], engines: Sequence[EngineProfi
 
 
 def check_engines(engines: Sequence[EngineProfile], profile_dirs: Iterable[Path]) -> None:
-    """Every engine that the code knows has a profile.
+    """Every engine that the code knows has a profile, with the figures of its memory model.
 
     Raises:
         ProfileError: one has none.
@@ -39,6 +39,9 @@ def check_engines(engines: Sequence[EngineProfile], profile_dirs: Iterable[Path]
     if missing:
         searched = ", ".join(str(directory / "engines") for directory in profile_dirs)
         raise ProfileError(f"no profile for the engine `{missing[0]}` in {searched}")
+    for engine in engines:
+        if engine.memory_model is MemoryModel.LLAMA_CPP and engine.split_memory is None:
+            raise ProfileError(f"no engine profile has `split_memory`, which `{engine.id}` needs")
 
 
 def _check_releases(builder: ModelBuilder) -> None:

@@ -83,7 +83,16 @@ def _engines(
                 raise document.error((), f"the engine `{engine.id}` is defined twice in {directory / 'engines'}")
             here[engine.id] = engine
         engines |= here
-    return tuple(replace(engine, compute_graphs=graphs.get(engine.memory_model, ())) for engine in engines.values())
+    # Ollama starts llama.cpp's server: what one profile says of the memory model holds for every engine that has it.
+    split = {engine.memory_model: engine.split_memory for engine in engines.values() if engine.split_memory is not None}
+    return tuple(
+        replace(
+            engine,
+            split_memory=engine.split_memory or split.get(engine.memory_model),
+            compute_graphs=graphs.get(engine.memory_model, ()),
+        )
+        for engine in engines.values()
+    )
 
 
 def _compute_graphs(profile_dirs: Iterable[Path]) -> dict[MemoryModel, tuple[ComputeGraph, ...]]:

@@ -8,6 +8,7 @@ from itertools import chain
 
 from v4deploy.catalogue.wire_memory import MemoryEntry, memory_faults, memory_of
 from v4deploy.catalogue.wire_recipes import RecipesEntry, faults_of, recipes_of
+from v4deploy.catalogue.wire_split import SplitMemoryEntry, split_memory_of
 from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile
 from v4deploy.domain.engine import (
     EngineId,
@@ -83,6 +84,7 @@ class EngineFile:
     support: tuple[SupportEntry, ...]
     recipes: RecipesEntry | None = None
     memory: MemoryEntry | None = None
+    split_memory: SplitMemoryEntry | None = None
     targets_without_kubernetes: tuple[str, ...] = ()
     images: tuple[ImageEntry, ...] = ()
     flags: tuple[FlagGroup, ...] = ()
@@ -124,6 +126,7 @@ def engine_of(document: YamlDocument) -> EngineProfile:
         support=tuple(_support(file)),
         recipes=recipes_of(file.recipes),
         memory=memory_of(file.memory),
+        split_memory=split_memory_of(file.split_memory),
         images=tuple(_images(file)),
         flags=tuple(FlagRange(flag=name, since=group.since, until=group.until) for group, name in _flags(file)),
         note=file.note,

@@ -8,6 +8,7 @@ from enum import StrEnum
 from v4deploy.domain.compute_graph import ComputeGraph
 from v4deploy.domain.engine_memory import EngineMemory
 from v4deploy.domain.recipes import Recipes
+from v4deploy.domain.split_memory import SplitMemory
 
 
 class EngineId(StrEnum):
@@ -89,6 +90,7 @@ class EngineProfile:
         kv_cache_types: what it takes for V4, its default first.
         most_sequences: as many as it can serve at once, or as its own default for large devices allows.
         memory: figures and cache layouts of the vLLM family; None for the others.
+        split_memory: figures of engines that split a model by layers; None for the others.
         compute_graphs: of engines that split a model by layers, by cache type; empty for the others.
         precedence: the smaller, the faster where several engines hold the whole model on devices that they support.
     """
@@ -107,6 +109,7 @@ class EngineProfile:
     support: tuple[EngineSupport, ...]
     recipes: Recipes = field(default_factory=Recipes)
     memory: EngineMemory | None = None
+    split_memory: SplitMemory | None = None
     compute_graphs: tuple[ComputeGraph, ...] = ()
     targets_without_kubernetes: tuple[str, ...] = ()
     images: tuple[EngineImage, ...] = ()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from v4deploy.domain.engine import MemoryModel
+from v4deploy.domain.engine import EngineProfile, MemoryModel
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import ComputeApi, Device
 from v4deploy.domain.model import Checkpoint
@@ -14,6 +14,7 @@ from v4deploy.domain.plan import Candidate, Layout, Prefer, Request
 from v4deploy.planning import layouts, margins
 from v4deploy.planning.attention import shares_kv_stream
 from v4deploy.planning.case import Case
+from v4deploy.planning.footprint_llama_cpp import split_memory_of
 from v4deploy.planning.footprint_vllm import memory_of
 from v4deploy.planning.layout_wish import LayoutWish, parse_layout
 from v4deploy.planning.rank_layouts import every_layout, offered_layouts, recipe_of
@@ -104,8 +105,16 @@ def unplaced(trial: Trial) -> Candidate:
         context_tokens=request.context_tokens or margins.CONTEXT_LADDER_TOKENS[-1],
         concurrency=request.concurrency,
         kv_cache_type=request.kv_cache_type or profile.kv_cache_types[0],
-        batch_tokens=margins.LLAMA_CPP_MICRO_BATCHES_TOKENS[0],
+        batch_tokens=_first_batch(profile),
     )
+
+
+def _first_batch(profile: EngineProfile) -> int:
+    """Before a layout is chosen: the batch that is tried first."""
+    if profile.split_memory is not None:
+        return profile.split_memory.micro_batches_tokens[0]
+    assert profile.memory is not None
+    return profile.memory.batches_tokens[0]
 
 
 def _split_candidates(base: Candidate, trial: Trial) -> Iterator[Candidate]:
@@ -113,11 +122,11 @@ def _split_candidates(base: Candidate, trial: Trial) -> Iterator[Candidate]:
     case, devices = trial.case, layouts.layer_split_devices(trial.devices, trial.case.host)
     sets = (layouts.biggest(devices, case.host), devices) if len(devices) > 1 else (devices,)
     for chosen in sets:
-        small = _with_layout(base, case, chosen, margins.LLAMA_CPP_MICRO_BATCHES_TOKENS[0])
+        small = _with_layout(base, case, chosen, split_memory_of(case).micro_batches_tokens[0])
         if not small.layout.host_expert_layers:
             yield small
         elif chosen is sets[-1] or trial.only is not None:
-            for batch in margins.LLAMA_CPP_OFFLOAD_MICRO_BATCHES_TOKENS:
+            for batch in split_memory_of(case).offload_micro_batches_tokens:
                 yield _with_layout(base, case, chosen, batch)
 
 

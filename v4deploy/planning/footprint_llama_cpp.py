@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from v4deploy.domain.hardware import HOST_POOL_ID, ComputeApi
 from v4deploy.domain.plan import Basis, Candidate, FootprintPart, FootprintRow
-from v4deploy.planning import margins
+from v4deploy.domain.split_memory import DeviceContext, SplitMemory
 from v4deploy.planning.attention import CacheSettings, attention_kinds, llama_cpp_layer_bytes
 from v4deploy.planning.case import Case
 from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer
@@ -21,9 +21,15 @@ class Needs:
 
     parts: GgufParts
     compute: ComputeBuffer
-    context_bytes: int
-    context_basis: Basis
+    context: DeviceContext | None
+    process_bytes: int
     loads: LayerLoads
+
+
+def split_memory_of(case: Case) -> SplitMemory:
+    """The figures that the loader guarantees for engines of this memory model."""
+    assert case.profile.split_memory is not None, f"{case.profile.id} has no `split_memory`"
+    return case.profile.split_memory
 
 
 def needs(candidate: Candidate, case: Case) -> Needs | None:
@@ -44,19 +50,19 @@ def needs(candidate: Candidate, case: Case) -> Needs | None:
     )
     kinds = attention_kinds(architecture)
     by_kind = {kind: llama_cpp_layer_bytes(architecture, kind, settings) for kind in set(kinds)}
-    context_bytes = margins.LLAMA_CPP_DEVICE_CONTEXT_BYTES.get(candidate.compute_api, 0)
+    context = split_memory_of(case).context(candidate.compute_api)
     loads = LayerLoads(
         dense_bytes=parts.layer_dense_bytes,
         experts_bytes=parts.layer_experts_bytes,
         cache_bytes=tuple(candidate.concurrency * by_kind[kind] for kind in kinds),
         output_bytes=parts.output_bytes,
-        fixed_bytes=compute.size_bytes + context_bytes,
+        fixed_bytes=compute.size_bytes + (0 if context is None else context.size_bytes),
     )
     return Needs(
         parts=parts,
         compute=compute,
-        context_bytes=context_bytes,
-        context_basis=Basis.MEASURED if candidate.compute_api is ComputeApi.CUDA else Basis.ASSUMED,
+        context=context,
+        process_bytes=split_memory_of(case).process_bytes_beside(parts.total_bytes),
         loads=loads,
     )
 
@@ -106,7 +112,7 @@ def _one_pool(sizes: Needs, *, in_process: bool) -> tuple[FootprintRow, ...]:
         note=parts.size_note,
     )
     rows = (weights, _cache(HOST_POOL_ID, sum(sizes.loads.cache_bytes)), _compute(HOST_POOL_ID, sizes.compute))
-    return (*rows, _process(parts)) if in_process else rows
+    return (*rows, _process(sizes)) if in_process else rows
 
 
 def _device_rows(sizes: Needs, pool_id: str, layers: range, host_expert_layers: int) -> list[FootprintRow]:
@@ -118,15 +124,15 @@ def _device_rows(sizes: Needs, pool_id: str, layers: range, host_expert_layers: 
         rows.append(_weights(f"routed experts of {_layers(len(resident))}", pool_id, size, parts))
     rows.append(_cache(pool_id, sum(loads.cache_bytes[layer] for layer in layers)))
     rows.append(_compute(pool_id, sizes.compute))
-    if sizes.context_bytes:
+    if sizes.context is not None:
         rows.append(
             FootprintRow(
                 part=FootprintPart.OVERHEAD,
                 what="device context and pools",
                 pool_id=pool_id,
-                size_bytes=sizes.context_bytes,
-                basis=sizes.context_basis,
-                note="derived from the logs of two CUDA cards",
+                size_bytes=sizes.context.size_bytes,
+                basis=Basis.MEASURED if sizes.context.is_measured else Basis.ASSUMED,
+                note=sizes.context.note,
             )
         )
     return rows
@@ -139,7 +145,7 @@ def _host_rows(sizes: Needs, host_expert_layers: int) -> tuple[FootprintRow, ...
     if host_expert_layers:
         size = sum(parts.layer_experts_bytes[:host_expert_layers])
         rows.append(_weights(f"routed experts of {_layers(host_expert_layers)}", HOST_POOL_ID, size, parts))
-    return (*rows, _process(parts))
+    return (*rows, _process(sizes))
 
 
 def _weights(what: str, pool_id: str, size_bytes: int, parts: GgufParts) -> FootprintRow:
@@ -174,12 +180,12 @@ def _layers(count: int) -> str:
     return f"{count} layer{'' if count == 1 else 's'}"
 
 
-def _process(parts: GgufParts) -> FootprintRow:
+def _process(sizes: Needs) -> FootprintRow:
     return FootprintRow(
         part=FootprintPart.OVERHEAD,
         what="server process and prompt cache",
         pool_id=HOST_POOL_ID,
-        size_bytes=margins.llama_cpp_process_bytes(parts.total_bytes),
+        size_bytes=sizes.process_bytes,
         basis=Basis.ASSUMED,
         note="8 GiB were seen beside 151 GiB of weights; in proportion, at most 8 GiB",
     )

@@ -28,7 +28,7 @@ def device_budget(pool: Pool, layout_devices: int, case: Case) -> int | None:
     elif is_vllm:
         budget = _available(pool).size_bytes
     else:
-        return _less(_available(pool).size_bytes, _llama_cpp_margin(layout_devices))
+        return _less(_available(pool).size_bytes, _split_margin(layout_devices, case))
     return _in_percent(budget, pool, case) if is_vllm else budget
 
 
@@ -93,8 +93,10 @@ def _most_percent(pool: Pool, case: Case) -> int:
     return min((share.percent for share in shares if share.arch in {"*", *architectures}), default=100)
 
 
-def _llama_cpp_margin(layout_devices: int) -> int:
-    return margins.LLAMA_CPP_MARGIN_BYTES.get(layout_devices, margins.LLAMA_CPP_MARGIN_OTHERWISE_BYTES)
+def _split_margin(layout_devices: int, case: Case) -> int:
+    figures = case.profile.split_memory
+    assert figures is not None, f"{case.profile.id} has no `split_memory`"
+    return figures.only_device_margin_bytes if layout_devices == 1 else figures.device_margin_bytes
 
 
 def _less(size_bytes: int | None, margin_bytes: int) -> int | None:

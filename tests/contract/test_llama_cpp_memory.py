@@ -145,7 +145,7 @@ def test_weights(loaded: tuple[LoadedModel, Architecture], capsys: pytest.Captur
     off = weights_of(architecture) - model.weight_bytes
     with capsys.disabled():
         print(f"\n{architecture.id} weights: {off:+d} bytes of {model.weight_bytes}")  # noqa: T201
-    assert abs(off) <= MIB
+    assert off == 0
 
 
 @pytest.mark.parametrize("cache_type", GRID_TYPES)

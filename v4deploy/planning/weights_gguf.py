@@ -12,6 +12,8 @@ from v4deploy.planning.weights import expert_bytes, uncertain_size
 _Q8_0_BYTES_PER_32 = 34
 _BF16_BYTES_PER_32 = 64
 _FP32, _INT32 = 4, 4
+_MIX_SCALES = 3
+"""Of every mixing of hyper-connection streams: one for what goes in, one for what goes out, one for their mixing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +142,7 @@ def _small_bytes(a: Architecture) -> int:
     """What every quant keeps in fp32, and the hash layers' token table in int32."""
     mixes = (2 + a.hyper_connections) * a.hyper_connections
     layer = (
-        2 * mixes * a.hyper_connections * a.hidden_size
+        2 * (mixes * a.hyper_connections * a.hidden_size + mixes + _MIX_SCALES)
         + a.routed_experts * (a.hidden_size + 1)
         + 2 * a.hidden_size
         + a.q_lora_rank
@@ -148,7 +150,11 @@ def _small_bytes(a: Architecture) -> int:
         + a.heads
     ) * _FP32
     kinds = attention_kinds(a)
-    positions = kinds.count(AttentionKind.CSA) * 2 * CSA_RATIO * (a.head_dim + a.index_dim)
-    positions += kinds.count(AttentionKind.HCA) * HCA_RATIO * a.head_dim
+    # Positions inside a window, and the norm of what it is folded into.
+    compressed = kinds.count(AttentionKind.CSA) * (2 * CSA_RATIO + 1) * (a.head_dim + a.index_dim)
+    compressed += kinds.count(AttentionKind.HCA) * (HCA_RATIO + 1) * a.head_dim
+    head = (a.hyper_connections**2 + 1) * a.hidden_size + a.hyper_connections + 1
+    # Hash layers have no bias for choosing experts.
+    full = compressed + head - a.hash_layers * a.routed_experts
     hashed = a.hash_layers * a.vocabulary * a.active_experts * _INT32
-    return a.layers * layer + positions * _FP32 + hashed
+    return a.layers * layer + full * _FP32 + hashed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,8 @@ from tests.planning.support import catalogue, decide, machine
 from v4deploy.cli.output import THEME
 from v4deploy.cli.views.plan import view_plan
 from v4deploy.cli.views.why_not import view_why_not
+from v4deploy.domain.engine import EngineId
+from v4deploy.domain.hardware import HostOrigin
 from v4deploy.domain.plan import Request
 from v4deploy.planning.why_not import why_not
 
@@ -55,3 +58,20 @@ def test_why_not_shows_layout_missing_bytes_and_reason_in_80_columns() -> None:
     assert "missing" in words
     assert "short" in words
     assert max(map(len, words.splitlines())) <= WIDTH
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (Request(model="v4-flash"), "`v4deploy up v4-flash`"),
+        (Request(model="v4-flash", quant="UD-Q4_K_XL"), "`v4deploy pull v4-flash --quant UD-Q4_K_XL`"),
+        (Request(model="v4-flash", engine=EngineId.LLAMA_CPP), "`--plan plan.json`"),
+        (Request(model="v4-flash", context_tokens=65_536), "`--plan plan.json`"),
+    ],
+)
+def test_the_next_commands_plan_the_same(wish: Request, words: str) -> None:
+    plan = decide(wish, replace(machine("m3-ultra 512GB"), origin=HostOrigin.LIVE)).plan
+    assert plan is not None
+    narrow, text = console()
+    view_plan(narrow, plan)
+    assert words in " ".join(text.getvalue().split())

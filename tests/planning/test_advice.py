@@ -32,6 +32,22 @@ def test_a_small_mac_is_told_the_size_of_a_larger_one() -> None:
     assert "plan.fits-with-more-memory" in advice(Request(model="v4-flash"), "m4-max 64GB")
 
 
+@pytest.mark.parametrize("hardware", ["gb10", "m3-ultra 512GB"])
+def test_nobody_is_told_to_buy_memory_that_a_chip_is_not_sold_with(hardware: str) -> None:
+    request = Request(model="v4.1-flash", quant="native", engine=EngineId.VLLM)
+    assert "plan.fits-with-more-memory" not in advice(request, hardware)
+
+
+def test_where_sizes_are_unknown_the_nearest_miss_is_what_needs_least() -> None:
+    needs = [
+        sum(use.needed_bytes for use in verdict.pools)
+        for verdict in decide(Request(model="v4-flash"), machine("rtx-4090")).verdicts
+        if verdict.pools
+    ]
+    assert len(needs) > 1
+    assert needs == sorted(needs)
+
+
 def test_too_much_context_is_shortened() -> None:
     request = Request(model="v4-pro", context_tokens=1_048_576, concurrency=200)
     found = advice(request, "8x h200")

@@ -155,3 +155,29 @@ def test_the_option_that_is_offered_plans_it() -> None:
 def test_what_is_neither_engine_nor_quant_nor_layout() -> None:
     with pytest.raises(UsageError, match="no engine, no layout and no quant"):
         asked_why_not("nonsense", "8x h200 + 1TB")
+
+
+def test_a_layout_is_answered_by_those_who_could_have_it_and_with_true_rules() -> None:
+    answer = asked_why_not("tp6", "6x h100 + 1TB")
+    assert [(item.quant, item.engine) for item in answer.answers] == [("native", EngineId.VLLM)]
+    assert "64 attention heads cannot be divided over 6 devices" in answer.answers[0].reasons[0]
+    assert {item.engine for item in asked_why_not("pp6", "6x h100 + 1TB").answers} == {EngineId.VLLM}
+
+
+def test_a_refusal_says_why() -> None:
+    reasons = asked_why_not("vllm", "8x mi300x + 1TB").answers[0].reasons
+    assert any("the recipe rules out MI300X" in reason for reason in reasons)
+
+
+def test_slices_of_experts_can_be_asked_for() -> None:
+    answer = asked_why_not("tp4+no-ep", "4x h100 + 512GB")
+    assert not answer.is_chosen
+    assert answer.answers[0].layout == "TP4"
+    assert answer.fix == "--layout tp4+no-ep"
+    assert (
+        layout_words(planned("4x h100 + 512GB", Request(model="v4-flash", layout="tp4+no-ep")).chosen.layout) == "TP4"
+    )
+
+
+def test_a_layout_of_several_words_is_offered_as_one_argument() -> None:
+    assert asked_why_not("4 devices", "8x h200 + 1TB").fix == "--layout '4 devices'"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from v4deploy.domain.catalogue import Catalogue
+from v4deploy.domain.chip import Chip
 from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.hardware import HOST_POOL_ID, Amount, Device, Host, Pool, PoolKind
 from v4deploy.domain.layout_words import layout_words
@@ -69,7 +70,11 @@ def explain_miss(verdict: Verdict, request: Request, host: Host, catalogue: Cata
 
     # Its quant and engine are what is asked about, so neither can be the change.
     narrowed = replace(request, quant=None, engine=None)
-    changes = (*_wishes(narrowed, host), _smaller_cache(verdict, narrowed, host, catalogue), *_machines(narrowed, host))
+    changes = (
+        *_wishes(narrowed, host),
+        _smaller_cache(verdict, narrowed, host, catalogue),
+        *_machines(narrowed, host, catalogue.chips),
+    )
     remedies = tuple(_verified(iter(changes), planner)) if verdict.pools else ()
     return Miss(verdict=verdict, shortages=shortages, remedies=remedies)
 
@@ -85,11 +90,12 @@ def changes_that_fit(request: Request, host: Host, catalogue: Catalogue, *, tool
         plan = make_plan(request, host, catalogue, tool_version=tool_version).plan
         return None if plan is None else plan.chosen
 
-    found = (*_verified(_wishes(request, host), planner), *_verified(_machines(request, host), planner))
+    chips = catalogue.chips
+    found = (*_verified(_wishes(request, host), planner), *_verified(_machines(request, host, chips), planner))
     if found:
         return found
     bare = Request(model=request.model, release=request.release, prefer=request.prefer)
-    return () if bare == request else tuple(_verified(_machines(bare, host), planner))
+    return () if bare == request else tuple(_verified(_machines(bare, host, chips), planner))
 
 
 def _wishes(request: Request, host: Host) -> Iterator[tuple[Change, ...]]:
@@ -140,7 +146,7 @@ def _smaller_cache(verdict: Verdict, request: Request, host: Host, catalogue: Ca
     )
 
 
-def _machines(request: Request, host: Host) -> Iterator[tuple[Change, ...]]:
+def _machines(request: Request, host: Host, chips: Sequence[Chip]) -> Iterator[tuple[Change, ...]]:
     freed, taken_bytes = _freed(host)
     if taken_bytes:
         what = f"{format_gib(taken_bytes)} freed that other processes use now,"
@@ -155,12 +161,20 @@ def _machines(request: Request, host: Host) -> Iterator[tuple[Change, ...]]:
             _machine("more-devices", f"{count}x {groups[0][0].name}", request, _with_devices(host, groups[0], count))
             for count in range(len(groups[0]) + 1, MOST_DEVICES + 1)
         )
-    now = host.memory.total.size_bytes or 0
     yield tuple(
-        _machine("more-memory", f"{size} GiB of host memory", request, _with_memory(host, size * GIB))
-        for size in HOST_SIZES_GIB
-        if size * GIB > now
+        _machine("more-memory", f"{size // GIB} GiB of host memory", request, _with_memory(host, size))
+        for size in _larger_memories(host, chips)
     )
+
+
+def _larger_memories(host: Host, chips: Sequence[Chip]) -> tuple[int, ...]:
+    """Sizes with which such a machine is sold, in bytes; none where its chip comes with no more than it has."""
+    sold = {chip.id: chip.memory_bytes for chip in chips}
+    on_chip = [sold.get(device.chip or "", ()) for device in host.devices if device.pool_id == HOST_POOL_ID]
+    # Systems report a few percent less than was sold.
+    now = (host.memory.total.size_bytes or 0) * 11 // 10 if any(on_chip) else host.memory.total.size_bytes or 0
+    sizes = next((found for found in on_chip if found), tuple(size * GIB for size in HOST_SIZES_GIB))
+    return tuple(size for size in sorted(sizes) if size > now)
 
 
 def _verified(groups: Iterator[tuple[Change, ...]], planner: Planner) -> Iterator[Finding]:

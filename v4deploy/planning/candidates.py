@@ -54,11 +54,10 @@ def layout_obstacles(trial: Trial) -> tuple[Finding, ...]:
     only = trial.only
     if only is None or next(candidates_at(trial, margins.CONTEXT_LADDER_TOKENS[-1]), None) is not None:
         return ()
-    broken = [
-        offer.obstacle
-        for offer in every_layout(trial.devices, trial.case)
-        if offer.obstacle is not None and only.admits(offer.layout)
-    ]
+    # Heads and experts are divided by ranks; an engine that splits by layers breaks none of these rules.
+    is_split = trial.case.profile.memory_model is MemoryModel.LLAMA_CPP
+    offers = () if is_split else every_layout(trial.devices, trial.case)
+    broken = [offer.obstacle for offer in offers if offer.obstacle is not None and only.admits(offer.layout)]
     return tuple(dict.fromkeys(broken)) or (_no_such_layout(trial, only),)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from v4deploy.domain.catalogue import Catalogue, resolve_quant, unknown_name
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import UsageError
-from v4deploy.domain.hardware import Host
+from v4deploy.domain.hardware import Device, Host
 from v4deploy.domain.measurements import Measurements
 from v4deploy.domain.model import Checkpoint, Model, QuantAlias, Release, Runnable
 from v4deploy.domain.plan import Plan, Request, Verdict
@@ -152,12 +152,20 @@ def case_for(engine: EngineId, host: Host, catalogue: Catalogue, wanted: Wanted)
 def weigh_on_host(checkpoint: Checkpoint, case: Case, request: Request) -> tuple[Verdict, ...]:
     """What fits on each of the host's device groups, and on the CPU alone where they leave no useful context.
 
-    Where nothing fits, the one nearest miss.
+    A group that a rule forbids is tried by architecture: a card for the screen must not keep four others from an
+    engine that does not run on it. Where nothing fits, the one nearest miss.
     """
-    groups = layouts.device_groups(case.host)
-    tried = [weigh(Trial(checkpoint=checkpoint, case=case, devices=group, request=request)) for group in groups]
+
+    def weighed(devices: tuple[Device, ...]) -> Verdict:
+        return weigh(Trial(checkpoint=checkpoint, case=case, devices=devices, request=request))
+
+    tried = []
+    for group in layouts.device_groups(case.host):
+        together = weighed(group)
+        parts = [] if together.pools else [weighed(part) for part in layouts.alike_groups(group)]
+        tried += [together, *(part for part in parts if part.pools)]
     if not any(verdict.fits and _is_long_enough(verdict, request) for verdict in tried):
-        alone = weigh(Trial(checkpoint=checkpoint, case=case, devices=(), request=request))
+        alone = weighed(())
         # That an engine does not run on a CPU says nothing where there are devices that it was weighed on.
         if alone.pools or not tried:
             tried.append(alone)

@@ -9,10 +9,10 @@ from functools import cache
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.plan import Layout
 
-EXAMPLES = "tp8, tp4+ep, dp8, tp2+dp4, 1-device, offload, cpu"
+EXAMPLES = "tp8, tp4+ep, tp4+no-ep, dp8, tp2+dp4, 1-device, offload, cpu"
 
 _WORD = re.compile(
-    r"(?P<kind>tp|dp|pp)(?P<size>\d{1,4})|(?P<whole>ep)\b|(?P<cpu>cpu)(?: only)?"
+    r"(?P<kind>tp|dp|pp)(?P<size>\d{1,4})|(?P<sliced>no[ -]?ep)\b|(?P<whole>ep)\b|(?P<cpu>cpu)(?: only)?"
     r"|(?P<offload>offload|experts of \d+ layers? in host memory)|(?P<count>\d{1,4})[ -]?(?:devices?|gpus?)\b"
 )
 _BETWEEN = re.compile(r"[\s+,]*(?:over)?\s*")
@@ -65,7 +65,8 @@ def names_layout(text: str) -> bool:
 def parse_layout(text: str) -> LayoutWish:
     """The layout that a text names, in the words that plans are printed in too.
 
-    Sizes that are not named are one: `tp8` is not `tp8+dp2`. Whether experts are whole is open unless `ep` is there.
+    Sizes that are not named are one: `tp8` is not `tp8+dp2`. Whether experts are whole is open unless `ep` or `no-ep`
+    is there.
 
     Raises:
         UsageError: it names none.
@@ -81,7 +82,7 @@ def parse_layout(text: str) -> LayoutWish:
         tensor_parallel=sizes.get("tensor_parallel", 1) if sizes else None,
         data_parallel=sizes.get("data_parallel", 1) if sizes else None,
         pipeline_parallel=sizes.get("pipeline_parallel", 1) if sizes else None,
-        expert_parallel=True if any(word["whole"] for word in words) else None,
+        expert_parallel=next((bool(word["whole"]) for word in words if word["whole"] or word["sliced"]), None),
         devices=counts[0] if counts else None,
         offload=True if any(word["offload"] for word in words) else None,
     )

@@ -20,6 +20,14 @@ def device_groups(host: Host) -> tuple[tuple[Device, ...], ...]:
     return tuple(tuple(device for device in usable if device.compute_api is api) for api in apis)
 
 
+def alike_groups(group: tuple[Device, ...]) -> tuple[tuple[Device, ...], ...]:
+    """The devices of a group by architecture, where it has several: an engine may run on some of them only."""
+    architectures = dict.fromkeys(device.arch for device in group)
+    if len(architectures) == 1:
+        return ()
+    return tuple(tuple(device for device in group if device.arch == arch) for arch in architectures)
+
+
 def split_by_layers(candidate: Candidate, case: Case, devices: tuple[Device, ...]) -> Layout:
     """llama.cpp's placement of a candidate: whole layers on these devices, as few experts as possible in host memory.
 

@@ -48,7 +48,10 @@ def quant_class(checkpoint: Checkpoint, model: Model) -> int:
 
 
 def _miss_order(verdict: Verdict) -> tuple[int, int, str]:
+    """By what is missing; where that is not known, what needs least is nearest."""
+    name = verdict.candidate.checkpoint.id
     if not verdict.pools:
-        return (2, 0, verdict.candidate.checkpoint.id)
-    missing = verdict.missing_bytes
-    return (1, 0, verdict.candidate.checkpoint.id) if missing is None else (0, missing, verdict.candidate.checkpoint.id)
+        return (2, 0, name)
+    if verdict.missing_bytes is None:
+        return (1, sum(use.needed_bytes for use in verdict.pools), name)
+    return (0, verdict.missing_bytes, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from v4deploy.domain.engine import EngineProfile, MemoryModel
 from v4deploy.domain.finding import CheckGroup, Evidence, Finding, Severity, group_of
-from v4deploy.domain.hardware import HOST_POOL_ID, Host, Pool
+from v4deploy.domain.hardware import HOST_POOL_ID, Host, Pool, PoolKind
 from v4deploy.domain.model import Release, Status
 from v4deploy.domain.plan import Basis, Candidate, FootprintRow, Prefer, Request, Verdict
 from v4deploy.domain.units import GIB, format_gib
@@ -27,13 +27,14 @@ def of_plan(chosen: Verdict, others: tuple[Verdict, ...], request: Request, case
         *_old_release(case.release),
         *_beyond_recipe(candidate, case.profile, host),
         *_unusable_devices(host),
+        *_idle_devices(candidate, case),
         *_slow_parts(candidate),
         *_memory_in_use(candidate, host),
         *_about_used_pools(chosen, host),
         *_host_not_counted(case.profile, host),
         *chosen.reasons,
         *trades.of_choice(chosen, others),
-        *_short_context(candidate, request),
+        *_context_chosen(candidate, request, case),
         *_assumptions(chosen.footprint),
     )
     return tuple(sorted(findings, key=lambda finding: finding.severity is Severity.INFO))
@@ -91,6 +92,32 @@ def _unusable_devices(host: Host) -> tuple[Finding, ...]:
             evidence=tuple(Evidence(source=finding.id, value=finding.summary) for finding in broken),
             why="this plan was made without them",
             fix=next((finding.fix for finding in broken if finding.fix), "see `v4deploy doctor`"),
+        ),
+    )
+
+
+def _idle_devices(candidate: Candidate, case: Case) -> tuple[Finding, ...]:
+    """Usable devices that the plan leaves out: they are there for something else, or for another layout."""
+    host, used = case.host, candidate.layout.device_indices
+    alike = [device for device in host.devices if device.usable and device.compute_api is candidate.compute_api]
+    idle = [device for device in alike if device.index not in used]
+    if not used or not idle:
+        return ()
+    is_split = case.profile.memory_model is MemoryModel.LLAMA_CPP
+    pools = [host.pool(device.pool_id) for device in alike]
+    is_cut = any(pool.kind is PoolKind.SLICE for pool in pools)
+    # Of unlike cards llama.cpp leaves out the small ones where the layers fit on the others.
+    can_join = len({pool.id for pool in pools}) == len(pools) and not is_cut and len({d.name for d in alike}) == 1
+    return (
+        Finding(
+            id="plan.devices-idle",
+            severity=Severity.INFO,
+            summary=f"{len(idle)} of {len(alike)} devices are not used: "
+            f"{', '.join(dict.fromkeys(device.name for device in idle))}",
+            why="layers are read one after another, so more devices hold more and make a single sequence no faster"
+            if is_split
+            else "no published layout takes them in",
+            fix=f"`--layout {len(alike)}-devices` takes all of them, if a layout can" if can_join else None,
         ),
     )
 
@@ -172,32 +199,26 @@ def _taken_bytes(pool: Pool) -> int | None:
     return min(ceiling, pool.total.size_bytes) - pool.free.size_bytes
 
 
-def _short_context(candidate: Candidate, request: Request) -> tuple[Finding, ...]:
+def _context_chosen(candidate: Candidate, request: Request, case: Case) -> tuple[Finding, ...]:
+    """What the context was taken for, where the request left it open."""
     if request.context_tokens is not None:
         return ()
-    context = candidate.context_tokens
+    context, why = candidate.context_tokens, None
+    room = "more sequences" + (", or more experts on the devices" if candidate.layout.host_expert_layers else "")
+    fix = f"ask for less with `--context` to leave room for {room}"
     if request.prefer is Prefer.CONCURRENCY:
-        return (
-            Finding(
-                id="plan.context-chosen",
-                severity=Severity.INFO,
-                summary=f"{context:,} tokens is the shortest context that counts as useful, for as many as fit",
-                fix="ask for another with `--context`",
-            ),
-        )
-    summary, why = f"{context:,} tokens is the longest context tried that fits in this layout", None
-    if context not in margins.CONTEXT_LADDER_TOKENS:
+        summary = f"{context:,} tokens is the shortest context that counts as useful, for as many as fit"
+        fix = "ask for another with `--context`"
+    elif context == case.model.architecture.max_context_tokens:
+        summary = f"{context:,} tokens is the whole context of the model"
+    elif context in margins.CONTEXT_LADDER_TOKENS:
+        summary = f"{context:,} tokens is the longest context tried that fits in this layout"
+    else:
         summary = f"more than {context:,} tokens of context were not tried"
-        why = "that is as far as the published recipe for this hardware, or the model itself, goes"
-    return (
-        Finding(
-            id="plan.context-chosen",
-            severity=Severity.INFO,
-            summary=summary,
-            why=why,
-            fix="ask for less with `--context` to leave room for more sequences or more experts on the devices",
-        ),
-    )
+        why = "that is as far as the published recipe for this hardware goes"
+        if not case.profile.recipes.layouts:
+            fix += "; `--prefer context` tries more"
+    return (Finding(id="plan.context-chosen", severity=Severity.INFO, summary=summary, why=why, fix=fix),)
 
 
 def _assumptions(rows: tuple[FootprintRow, ...]) -> tuple[Finding, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from v4deploy.domain.catalogue import Catalogue, resolve_quant
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import UsageError
+from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import Host
 from v4deploy.domain.layout_words import layout_words
 from v4deploy.domain.plan import Layout, Plan, Rejected, Request, Verdict
@@ -57,14 +59,15 @@ def why_not(asked: str, request: Request, plan: Plan | None, host: Host, catalog
     verdicts = weigh_all(narrowed, host, catalogue, wanted)
     fitting = sorted((verdict for verdict in verdicts if verdict.fits), key=lambda one: preference(one, ranking))
     misses = sorted((verdict for verdict in verdicts if not verdict.fits), key=_order_of_misses)
+    telling = _telling(misses, subject, else_nothing=not fitting)
     return WhyNot(
         asked=asked,
         subject=subject,
         meant=meant,
         chosen=None if plan is None else _in_words(plan),
         is_chosen=plan is not None and _is_chosen(subject, meant, plan),
-        answers=tuple(_answer(verdict, plan, ranking) for verdict in (*fitting, *_telling(misses))),
-        fix=f"--{subject} {meant}" if fitting else None,
+        answers=tuple(_answer(verdict, plan, ranking) for verdict in (*fitting, *telling)),
+        fix=f"--{subject} {shlex.quote(meant)}" if fitting else None,
     )
 
 
@@ -99,7 +102,7 @@ def _is_chosen(subject: Subject, meant: str, plan: Plan) -> bool:
 
 def _answer(verdict: Verdict, plan: Plan | None, ranking: Ranking) -> Rejected:
     if not verdict.fits:
-        return summary_of(verdict, tuple(finding.summary for finding in verdict.reasons))
+        return summary_of(verdict, tuple(_in_full(finding) for finding in verdict.reasons))
     if plan is None:
         return summary_of(verdict, ("fits",))
     chosen = Verdict(candidate=plan.chosen, fits=True, reasons=plan.findings)
@@ -109,6 +112,10 @@ def _answer(verdict: Verdict, plan: Plan | None, ranking: Ranking) -> Rejected:
     if (mine.checkpoint, mine.engine) == (theirs.checkpoint, theirs.engine):
         return summary_of(verdict, (f"fits; {_other_layout(mine.layout, theirs.layout)}",))
     return summary_of(verdict, (f"fits; {why_worse(verdict, chosen, ranking)}",))
+
+
+def _in_full(finding: Finding) -> str:
+    return finding.summary if finding.why is None else f"{finding.summary}: {finding.why}"
 
 
 def _other_layout(mine: Layout, theirs: Layout) -> str:
@@ -130,8 +137,26 @@ def _other_layout(mine: Layout, theirs: Layout) -> str:
 _SAYS_LITTLE = frozenset({"plan.no-such-layout", "plan.engine-cannot-load"})
 
 
-def _telling(misses: list[Verdict]) -> list[Verdict]:
-    """Without what says only that an engine knows no such files or layout, where something else says more."""
+_ABOUT_LAYOUTS = frozenset(
+    {
+        "plan.needs-more-devices",
+        "plan.too-many-stages",
+        "plan.heads-not-divisible",
+        "plan.experts-not-divisible",
+        "plan.partitioned-devices",
+        "plan.shared-pool",
+        "plan.unlike-devices",
+    }
+)
+
+
+def _telling(misses: list[Verdict], subject: Subject, *, else_nothing: bool) -> list[Verdict]:
+    """Without what says only that an engine knows no such files or layout, where something else says more; asked
+    about a layout, first of all without weights that are ruled out whatever their layout.
+    """
+    if subject is Subject.LAYOUT:
+        about = [miss for miss in misses if miss.pools or _ABOUT_LAYOUTS & {finding.id for finding in miss.reasons}]
+        misses = about or (misses if else_nothing else [])
     more = [miss for miss in misses if not _SAYS_LITTLE & {finding.id for finding in miss.reasons}]
     return more or misses
 

@@ -14,7 +14,7 @@ from v4deploy.commands.plan import NoPlan
 from v4deploy.domain.finding import Severity
 from v4deploy.domain.hardware import HostOrigin
 from v4deploy.domain.layout_words import layout_over, layout_words
-from v4deploy.domain.plan import Capacity, FootprintRow, Plan, PoolUse, Rejected, Verdict
+from v4deploy.domain.plan import Capacity, FootprintRow, Plan, PoolUse, Rejected, Request, Verdict
 from v4deploy.domain.units import format_gb, format_gib
 from v4deploy.planning.advice import Miss, Shortage
 
@@ -196,11 +196,16 @@ def _print_ruled_out(console: Console, verdicts: list[Verdict]) -> None:
 
 
 def _print_next(console: Console, plan: Plan) -> None:
-    """The next commands. A plan for another machine is kept in a file and taken there."""
-    model = plan.request.release or plan.request.model
-    if plan.host.origin is HostOrigin.LIVE:
+    """The next commands. A plan for another machine is kept in a file and taken there, and so is one with wishes that
+    not all commands take: without them they would plan something else.
+    """
+    request = plan.request
+    bare = Request(model=request.model, release=request.release, quant=request.quant)
+    if plan.host.origin is HostOrigin.LIVE and request == bare:
+        what = (request.release or request.model) + (f" --quant {request.quant}" if request.quant else "")
         console.print(
-            f"\nnext: `v4deploy pull {model}`, `v4deploy render {model}`, or all in one: `v4deploy up {model}`"
+            f"\nnext: `v4deploy pull {escape(what)}`, `v4deploy render {escape(what)}`, "
+            f"or all in one: `v4deploy up {escape(what)}`"
         )
     else:
         console.print(

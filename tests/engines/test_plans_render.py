@@ -37,7 +37,8 @@ MACHINES = (
     "cpu 1TB",
 )
 WISHES = ((None, 1), (None, 64), (EngineId.VLLM, 1), (EngineId.MINDIE, 1), (EngineId.OLLAMA, 1))
-MODELS = ("v4-flash", "v4-pro", "v4.1-flash", "v4-flash-preview", "v4-pro-preview")
+MODELS = ("v4-flash", "v4-pro", "v4.1-flash")
+PREVIEWS = ("v4-flash-preview", "v4-pro-preview")
 
 
 def refusals(plan: Plan) -> dict[str, list[str]]:
@@ -55,10 +56,11 @@ def refusals(plan: Plan) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("hardware", MACHINES)
-def test_every_plan_renders_for_at_least_one_target(hardware: str) -> None:
+@pytest.mark.parametrize("models", [MODELS, pytest.param(PREVIEWS, marks=pytest.mark.slow)], ids=["now", "before"])
+def test_every_plan_renders_for_at_least_one_target(hardware: str, models: tuple[str, ...]) -> None:
     host = machine(hardware)
     plans = 0
-    for model, (engine, concurrency) in product(MODELS, WISHES):
+    for model, (engine, concurrency) in product(models, WISHES):
         plan = decide(Request(model=model, engine=engine, concurrency=concurrency), host).plan
         if plan is not None:
             plans += 1

@@ -27,10 +27,13 @@ budgets = st.lists(st.integers(0, 200).map(lambda gib: gib * GIB), min_size=1, m
 
 def held(load: LayerLoads, split: Split) -> list[int]:
     """Bytes on each device, counted anew from the split."""
-    *layers, output = load.items(split.host_expert_layers)
+    layers = [
+        load.dense_bytes + load.cache_bytes[n] + (load.experts_bytes[n] if n >= split.host_expert_layers else 0)
+        for n in range(load.layers)
+    ]
     sizes, first = [], 0
     for device, count in enumerate(split.counts):
-        mine = sum(layers[first : first + count]) + (output if device == split.output_device else 0)
+        mine = sum(layers[first : first + count]) + (load.output_bytes if device == split.output_device else 0)
         sizes.append(mine + (load.fixed_bytes if mine else 0))
         first += count
     return sizes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from v4deploy.domain.model import Architecture, AttentionKind
 
@@ -37,6 +38,7 @@ class CacheSettings:
     kv_cache_type: str
 
 
+@lru_cache(maxsize=64)
 def attention_kinds(architecture: Architecture) -> tuple[AttentionKind, ...]:
     """The kind of each main layer, from the compress ratios.
 

@@ -12,6 +12,8 @@ from v4deploy.planning.attention import CSA_RATIO, HCA_RATIO, LLAMA_CPP_BLOCK_BY
 from v4deploy.planning.graph_arena import Arena
 
 _Block = tuple[int, int]
+_Left = tuple[tuple[_Block, ...], int, list[_Block]]
+"""Free blocks, peak in bytes and live tensors where a part ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +56,28 @@ class _Run:
         self._ready: dict[int, list[tuple[int | None, int | None, str]]] = {}
 
     def peak_bytes(self) -> int:
-        """Inputs and constants of all parts first, then the parts."""
+        """Inputs and constants of all parts first, then the parts.
+
+        A part that finds the buffer as an earlier layer of its kind found it leaves it in the same way, so it is
+        walked once.
+        """
         last_part = {name: index for index, part in enumerate(self._parts) for name in part.inputs}
         arena = Arena(self._alignment_bytes)
         constants = [self._place_inputs(part, arena) for part in self._parts]
+        peak, free = arena.peak_bytes, arena.free
         live: list[_Block] = []
+        walked: dict[tuple[object, ...], _Left] = {}
         for index, part in enumerate(self._parts):
-            done = {name for name in part.inputs if isinstance(name, str) and last_part[name] == index}
-            live = self._walk(arena, part, [*live, *constants[index]], done)
-        return arena.peak_bytes
+            done = frozenset(name for name in part.inputs if isinstance(name, str) and last_part[name] == index)
+            found = (*live, *constants[index])
+            key = (id(part), free, found, done)
+            if key not in walked:
+                arena = Arena(self._alignment_bytes, free)
+                left = self._walk(arena, part, list(found), set(done))
+                walked[key] = (arena.free, arena.peak_bytes, left)
+            free, reached, live = walked[key]
+            peak = max(peak, reached)
+        return peak
 
     def _place_inputs(self, part: GraphPart, arena: Arena) -> list[_Block]:
         """Place what no earlier part has placed; the part's own constants."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass
+from itertools import accumulate
 
 from v4deploy.domain.units import MIB
 
@@ -32,13 +33,13 @@ class LayerLoads:
     def layers(self) -> int:
         return len(self.cache_bytes)
 
-    def items(self, host_expert_layers: int) -> tuple[int, ...]:
-        """Bytes of each layer in order, then of the output head."""
+    def filled(self, host_expert_layers: int) -> tuple[int, ...]:
+        """Bytes of the first layers together, from none to all, and then with the output head."""
         resident = (
-            self.dense_bytes + cache + (self.experts_bytes[layer] if layer >= host_expert_layers else 0)
-            for layer, cache in enumerate(self.cache_bytes)
+            self.dense_bytes + cache + (experts if layer >= host_expert_layers else 0)
+            for layer, (cache, experts) in enumerate(zip(self.cache_bytes, self.experts_bytes, strict=True))
         )
-        return (*resident, self.output_bytes)
+        return tuple(accumulate((*resident, self.output_bytes), initial=0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +57,15 @@ def best_split(loads: LayerLoads, budgets: tuple[int, ...], *, may_offload: bool
     None where the devices cannot even hold the dense part.
     """
     most = loads.layers if may_offload else 0
-    if _fill(loads, budgets, most, headroom=0) is None:
+    rooms = tuple(budget - loads.fixed_bytes for budget in budgets)
+
+    def counts(host_expert_layers: int) -> tuple[int, ...] | None:
+        return _fill(loads.filled(host_expert_layers), rooms, headroom=0)
+
+    if counts(most) is None:
         return None
-    fewest = bisect.bisect_left(
-        range(most), 1, key=lambda layers: int(_fill(loads, budgets, layers, headroom=0) is not None)
-    )
-    return _balanced(loads, budgets, fewest)
+    fewest = bisect.bisect_left(range(most), 1, key=lambda layers: int(counts(layers) is not None))
+    return _balanced(loads, rooms, fewest)
 
 
 def even_split(loads: LayerLoads, devices: int, *, host_expert_layers: int) -> Split:
@@ -70,29 +74,27 @@ def even_split(loads: LayerLoads, devices: int, *, host_expert_layers: int) -> S
     return Split(counts=counts, output_device=devices - 1, host_expert_layers=host_expert_layers)
 
 
-def _balanced(loads: LayerLoads, budgets: tuple[int, ...], host_expert_layers: int) -> Split:
-    steps = range(1, max(budgets) // _BALANCE_STEP_BYTES + 1)
+def _balanced(loads: LayerLoads, rooms: tuple[int, ...], host_expert_layers: int) -> Split:
+    filled = loads.filled(host_expert_layers)
+    steps = range(1, (max(rooms) + loads.fixed_bytes) // _BALANCE_STEP_BYTES + 1)
     too_many = bisect.bisect_left(
-        steps,
-        1,
-        key=lambda step: int(_fill(loads, budgets, host_expert_layers, headroom=step * _BALANCE_STEP_BYTES) is None),
+        steps, 1, key=lambda step: int(_fill(filled, rooms, headroom=step * _BALANCE_STEP_BYTES) is None)
     )
-    split = _fill(loads, budgets, host_expert_layers, headroom=too_many * _BALANCE_STEP_BYTES)
-    assert split is not None
-    return split
+    counts = _fill(filled, rooms, headroom=too_many * _BALANCE_STEP_BYTES)
+    assert counts is not None
+    output_device = max(device for device, count in enumerate(counts) if count)
+    layers = tuple(count - (device == output_device) for device, count in enumerate(counts))
+    return Split(counts=layers, output_device=output_device, host_expert_layers=host_expert_layers)
 
 
-def _fill(loads: LayerLoads, budgets: tuple[int, ...], host_expert_layers: int, *, headroom: int) -> Split | None:
-    """Put layers on devices in order, each filled as far as it goes. None where they do not hold everything."""
-    counts = [0] * len(budgets)
-    device, left = 0, budgets[0] - loads.fixed_bytes - headroom
-    for size in loads.items(host_expert_layers):
-        while size > left:
-            device += 1
-            if device == len(budgets):
-                return None
-            left = budgets[device] - loads.fixed_bytes - headroom
-        left -= size
-        counts[device] += 1
-    counts[device] -= 1  # the output head is no layer
-    return Split(counts=tuple(counts), output_device=device, host_expert_layers=host_expert_layers)
+def _fill(filled: tuple[int, ...], rooms: tuple[int, ...], *, headroom: int) -> tuple[int, ...] | None:
+    """Put layers on devices in order, each filled as far as it goes: how many lie on each, the output head counted as
+    one. None where they do not hold everything.
+    """
+    counts = []
+    placed = 0
+    for room in rooms:
+        end = bisect.bisect_right(filled, filled[placed] + room - headroom) - 1
+        counts.append(max(end - placed, 0))
+        placed += counts[-1]
+    return tuple(counts) if placed == len(filled) - 1 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from v4deploy.domain.model import Architecture, AttentionKind, Checkpoint
 from v4deploy.domain.plan import Basis
@@ -97,6 +98,7 @@ def _even(size_bytes: int, layers: int) -> tuple[int, ...]:
     return tuple(size_bytes * (n + 1) // layers - size_bytes * n // layers for n in range(layers))
 
 
+@lru_cache(maxsize=64)
 def dense_bytes(architecture: Architecture, bytes_per_32_weights: int = _Q8_0_BYTES_PER_32) -> int:
     """All but the routed experts, with matrices in the given type and norms, routers and hyper connections in fp32."""
     return _dense_weights(architecture) * bytes_per_32_weights // 32 + _small_bytes(architecture)

@@ -75,6 +75,7 @@ def subject(
     )
 
 
+@cache
 def planned(hardware: str, model: str = "v4-flash") -> Planned:
     """What the planner says about hardware that is named."""
     of, release = catalogue().model_and_release(model)

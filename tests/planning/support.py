@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 from v4deploy.catalogue.load import load_catalogue
 from v4deploy.domain.catalogue import Catalogue
@@ -131,12 +131,15 @@ def catalogue() -> Catalogue:
     return load_catalogue([data_dir("profiles")])
 
 
+@cache
 def machine(text: str) -> Host:
     """A hypothetical machine, as `--hardware` names it."""
     return parse_hardware(text, catalogue().chips)
 
 
+@lru_cache(maxsize=256)
 def decide(request: Request, host: Host) -> Decision:
+    """Each wish on each machine is decided once in a run of the tests."""
     return make_plan(request, host, catalogue(), tool_version="test")
 
 

@@ -29,10 +29,16 @@ def checkpoint(checkpoint_id: str) -> Checkpoint:
     return next(c for model in catalogue().models for c in model.checkpoints if c.id == checkpoint_id)
 
 
-@pytest.mark.parametrize("concurrency", [1, 64])
 @pytest.mark.parametrize(
-    "devices",
-    ["8x 910b3", "8x a3", "4x h100", "8x mi355x", "2x rtx-5090", "2x rtx-3060-12gb"],
+    ("devices", "concurrency"),
+    [
+        ("8x 910b3", 1),
+        ("8x a3", 64),
+        ("4x h100", 1),
+        ("8x mi355x", 64),
+        ("2x rtx-5090", 1),
+        ("2x rtx-3060-12gb", 64),
+    ],
 )
 def test_more_host_memory_never_hands_a_plan_over_to_the_cpu(devices: str, concurrency: int) -> None:
     on_devices = False

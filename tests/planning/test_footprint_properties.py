@@ -106,7 +106,7 @@ def test_a_candidate_with_one_sequence_more_is_still_itself(hardware: str, seque
     assert sum(changed.layout.device_layers) == sum(candidate.layout.device_layers)
 
 
-@few
+@settings(max_examples=12, deadline=None)
 @given(
     hardware=HARDWARE,
     prefer=st.sampled_from([None, *Prefer]),

@@ -13,7 +13,7 @@ from v4deploy.domain.hardware import Amount, Host
 from v4deploy.domain.plan import Request
 from v4deploy.domain.units import GIB
 
-few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 machines = st.one_of(
     st.builds(

@@ -18,7 +18,7 @@ from v4deploy.planning.advice import Miss, changes_that_fit, explain_miss
 def advice(request: Request, hardware: str) -> dict[str, Finding]:
     host = machine(hardware)
     assert decide(request, host).plan is None
-    return {finding.id: finding for finding in changes_that_fit(request, host, catalogue(), tool_version="test")}
+    return {finding.id: finding for finding in changes_that_fit(request, host, catalogue())}
 
 
 def test_a_small_computer_is_told_how_much_memory_would_do() -> None:

@@ -45,7 +45,7 @@ def plan(workspace: Workspace, request: Request, *, hardware: str | None = None)
     if decision.plan is not None:
         found = replace(decision.plan, findings=(*decision.plan.findings, *unread)) if unread else decision.plan
         return Result(kind="plan", data=found, findings=found.findings)
-    advice = changes_that_fit(request, host, workspace.catalogue, tool_version=__version__)
+    advice = changes_that_fit(request, host, workspace.catalogue)
     misses = tuple(
         explain_miss(verdict, request, host, workspace.catalogue) for verdict in decision.verdicts[:NEAREST_SHOWN]
     )

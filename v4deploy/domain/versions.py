@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 
+@lru_cache(maxsize=1024)
 def version_numbers(text: str) -> tuple[int, ...]:
     """The leading dotted numbers: "v0.32.6-rc1" -> (0, 32, 6), "b11434" -> (11434,).
 

@@ -13,7 +13,7 @@ from v4deploy.domain.layout_words import layout_words
 from v4deploy.domain.plan import Candidate, Request, Verdict
 from v4deploy.domain.units import GIB, format_gib
 from v4deploy.planning import layouts, margins
-from v4deploy.planning.choose import case_for, find_wanted, make_plan, weigh_on_host
+from v4deploy.planning.choose import case_for, find_wanted, first_choice, weigh_on_host
 from v4deploy.planning.notes import is_unpublished
 
 HOST_SIZES_GIB = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
@@ -79,7 +79,7 @@ def explain_miss(verdict: Verdict, request: Request, host: Host, catalogue: Cata
     return Miss(verdict=verdict, shortages=shortages, remedies=remedies)
 
 
-def changes_that_fit(request: Request, host: Host, catalogue: Catalogue, *, tool_version: str) -> tuple[Finding, ...]:
+def changes_that_fit(request: Request, host: Host, catalogue: Catalogue) -> tuple[Finding, ...]:
     """What would fit instead: changes of the wish first, then of the machine. Empty where no single change does it.
 
     Raises:
@@ -87,8 +87,7 @@ def changes_that_fit(request: Request, host: Host, catalogue: Catalogue, *, tool
     """
 
     def planner(request: Request, host: Host) -> Candidate | None:
-        plan = make_plan(request, host, catalogue, tool_version=tool_version).plan
-        return None if plan is None else plan.chosen
+        return first_choice(request, host, catalogue)
 
     chips = catalogue.chips
     found = (*_verified(_wishes(request, host), planner), *_verified(_machines(request, host, chips), planner))

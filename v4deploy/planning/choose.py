@@ -10,7 +10,7 @@ from v4deploy.domain.errors import UsageError
 from v4deploy.domain.hardware import Device, Host
 from v4deploy.domain.measurements import Measurements
 from v4deploy.domain.model import Checkpoint, Model, QuantAlias, Release, Runnable
-from v4deploy.domain.plan import Plan, Request, Verdict
+from v4deploy.domain.plan import Candidate, Plan, Request, Verdict
 from v4deploy.planning import layouts, margins, remarks
 from v4deploy.planning.candidates import Trial
 from v4deploy.planning.capacities import capacity_of
@@ -88,6 +88,19 @@ def make_plan(
         host=host,
     )
     return Decision(plan=plan, verdicts=(chosen, *others, *misses))
+
+
+def first_choice(request: Request, host: Host, catalogue: Catalogue) -> Candidate | None:
+    """What a plan would choose, without what else it tells. None where nothing fits.
+
+    Raises:
+        UsageError: as `make_plan`.
+    """
+    wanted = find_wanted(request, catalogue)
+    ranking = ranking_for(request, catalogue, wanted)
+    fitting = (verdict for verdict in weigh_all(request, host, catalogue, wanted) if verdict.fits)
+    best = min(fitting, key=lambda verdict: preference(verdict, ranking), default=None)
+    return None if best is None else best.candidate
 
 
 def find_wanted(request: Request, catalogue: Catalogue) -> Wanted:

@@ -58,6 +58,7 @@ class WireRelease(WireSourced):
     released: Date
     draft: Draft | None = None
     minimum_engine_versions: dict[EngineId, str] = field(default_factory=dict)
+    random_weights: bool = False
     note: str | None = None
 
 
@@ -206,6 +207,7 @@ def _release(wire: WireRelease, base: Source) -> Release:
         released=wire.released,
         draft=wire.draft,
         minimum_engine_versions=tuple(wire.minimum_engine_versions.items()),
+        random_weights=wire.random_weights,
         note=wire.note,
         source=_inherit(wire, base),
     )

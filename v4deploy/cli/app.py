@@ -14,6 +14,7 @@ from v4deploy.cli.bundle_commands import bundle
 from v4deploy.cli.models_command import models
 from v4deploy.cli.plan_command import plan
 from v4deploy.cli.sink import output_for
+from v4deploy.cli.smoke_command import smoke
 
 if TYPE_CHECKING:
     from v4deploy.domain.engine import LaunchOptions
@@ -290,6 +291,9 @@ def serve(
         timeout_seconds=timeout,
     )
     return output.finish(run(workspace, wanted, report=output.report), view_serve)
+
+
+app.command()(smoke)
 
 
 @app.command()

@@ -141,7 +141,11 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A dated set of weights. `v4-flash` means the release whose status is current."""
+    """A dated set of weights. `v4-flash` means the release whose status is current.
+
+    Attributes:
+        random_weights: they were never trained, so that what the model says is noise.
+    """
 
     id: str
     name: str
@@ -149,6 +153,7 @@ class Release:
     released: str
     draft: Draft | None
     minimum_engine_versions: tuple[tuple[EngineId, str], ...] = ()
+    random_weights: bool = False
     note: str | None = None
     source: Source
 

@@ -28,12 +28,14 @@ class Health(StrEnum):
 class Endpoint:
     """Where an engine listens, and the key that it asks for (None: none), which is never printed.
 
-    `bind` may be a wildcard; it is then asked on loopback.
+    `bind` may be a wildcard; it is then asked on loopback. `prefix` stands before every path, as behind a proxy.
     """
 
     bind: str
     port: int
     api_key: str | None = field(default=None, repr=False)
+    is_tls: bool = False
+    prefix: str = ""
 
     @property
     def host(self) -> str:
@@ -41,7 +43,8 @@ class Endpoint:
 
     @property
     def base_url(self) -> str:
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}{self.prefix}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,14 +138,35 @@ def parse_completion(body: bytes, *, duration_seconds: float) -> Completion:
     return Completion(text=text, completion_tokens=tokens, duration_seconds=duration_seconds)
 
 
-def _request(endpoint: Endpoint, path: str, body: bytes | None, timeout_seconds: float) -> tuple[int, bytes]:
-    headers = {"Content-Type": "application/json"} if body else {}
+def fetch(endpoint: Endpoint, path: str, *, timeout_seconds: float) -> tuple[int, bytes]:
+    """GET a path.
+
+    Raises:
+        OSError: nobody listens, or it was silent for too long.
+        http.client.HTTPException: what came back is no HTTP.
+    """
+    return _request(endpoint, path, None, timeout_seconds)
+
+
+def connect(endpoint: Endpoint, timeout_seconds: float) -> http.client.HTTPConnection:
+    """A connection that was not opened yet."""
+    # Not urllib: it would send a request for loopback through HTTP_PROXY.
+    kind = http.client.HTTPSConnection if endpoint.is_tls else http.client.HTTPConnection
+    return kind(endpoint.host, endpoint.port, timeout=timeout_seconds)
+
+
+def headers_of(endpoint: Endpoint) -> dict[str, str]:
+    """Of a request with a JSON body."""
+    headers = {"Content-Type": "application/json"}
     if endpoint.api_key:
         headers["Authorization"] = f"Bearer {endpoint.api_key}"
-    # Not urllib: it would send a request for loopback through HTTP_PROXY.
-    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout_seconds)
+    return headers
+
+
+def _request(endpoint: Endpoint, path: str, body: bytes | None, timeout_seconds: float) -> tuple[int, bytes]:
+    connection = connect(endpoint, timeout_seconds)
     try:
-        connection.request("POST" if body else "GET", path, body, headers)
+        connection.request("POST" if body else "GET", endpoint.prefix + path, body, headers_of(endpoint))
         response = connection.getresponse()
         return response.status, response.read()
     finally:

@@ -37,7 +37,15 @@ def tiny_profile(
         "cloud_only_tags": [],
         **_SOURCE,
         "architecture": to_data(TINY),
-        "releases": [{"id": release, "name": TINY_NAME, "status": "current", "released": "2026-11-22"}],
+        "releases": [
+            {
+                "id": release,
+                "name": TINY_NAME,
+                "status": "current",
+                "released": "2026-11-22",
+                "random_weights": True,
+            }
+        ],
         "repositories": [
             {
                 "repo": repository,

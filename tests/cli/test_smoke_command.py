@@ -1,0 +1,155 @@
+"""`v4deploy smoke` as a user runs it, against servers on loopback."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serve.fake_chat import chat, stream
+from tests.support_cli import V4Deploy
+
+KEY = "sk-very-secret"
+
+
+class _Server(ThreadingHTTPServer):
+    faults: frozenset[str] = frozenset()
+    models: tuple[str, ...] = ("v4-flash",)
+    key: str | None = None
+    paths: list[str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    @property
+    def _server(self) -> _Server:
+        assert isinstance(self.server, _Server)
+        return self.server
+
+    def do_GET(self) -> None:
+        self._server.paths.append(self.path)
+        data = {"data": [{"id": name, "max_model_len": 8192} for name in self._server.models]}
+        self._send(*((200, data) if self._allowed() else (401, {"error": "no"})))
+
+    def do_POST(self) -> None:
+        self._server.paths.append(self.path)
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        status, body = chat(request, self._server.faults)
+        if not self._allowed():
+            self._send(401, {"error": "no"})
+        elif request["stream"] and status == 200:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+            self.end_headers()
+            for line in stream(request, self._server.faults):
+                self.wfile.write(f"{line}\n\n".encode())
+        else:
+            self._send(status, body)
+
+    def _allowed(self) -> bool:
+        return self._server.key is None or self.headers["Authorization"] == f"Bearer {self._server.key}"
+
+    def _send(self, status: int, data: dict[str, Any]) -> None:
+        body = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[_Server]:
+    with _Server(("127.0.0.1", 0), _Handler) as running:
+        running.paths = []
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def test_a_good_server(v4deploy: V4Deploy, server: _Server) -> None:
+    ran = v4deploy("smoke", server.url)
+    assert ran.code == 0
+    assert "it said 42" in ran.stdout
+    assert "measured: first token" in ran.stdout
+    assert "asking for a tool call" in ran.stderr
+
+
+def test_the_document(v4deploy: V4Deploy, server: _Server) -> None:
+    document = v4deploy("smoke", server.url, "--json").document
+    assert (document["schema"], document["ok"]) == ("v4deploy.smoke/1", True)
+    checks = {check["id"]: check for check in document["data"]["checks"]}
+    assert checks["recall"]["outcome"] == "pass"
+    assert document["data"]["content_judged"] is True
+
+
+def test_a_garbled_model_fails_with_its_evidence(v4deploy: V4Deploy, server: _Server) -> None:
+    server.faults = frozenset({"gibberish"})
+    ran = v4deploy("smoke", server.url, "--json")
+    assert ran.code == 4
+    assert ran.document["error"]["code"] == "check-failed"
+    known = next(check for check in ran.document["data"]["checks"] if check["id"] == "known-answer")
+    assert "17 plus 25" in known["asked"]
+    assert "Zuweisung" in known["answered"]
+    assert v4deploy("smoke", server.url, "--random-weights").code == 0
+
+
+def test_the_key_comes_from_a_file_and_is_told_to_nobody(v4deploy: V4Deploy, server: _Server, tmp_path: Path) -> None:
+    server.key = KEY
+    assert "asks for a key" in v4deploy("smoke", server.url).stderr
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+    ran = v4deploy("smoke", server.url, "--key-file", str(file), "--json")
+    assert ran.code == 0
+    assert KEY not in ran.stdout + ran.stderr
+    file.write_text("sk-wrong\n")
+    wrong = v4deploy("smoke", server.url, "--key-file", str(file))
+    assert wrong.code == 2
+    assert "another key than the one given" in wrong.stderr
+
+
+def test_several_models_have_to_be_told_apart(v4deploy: V4Deploy, server: _Server) -> None:
+    server.models = ("a", "b")
+    ran = v4deploy("smoke", server.url)
+    assert ran.code == 2
+    assert "a, b" in ran.stderr
+    assert v4deploy("smoke", server.url, "--model", "b").code == 0
+    server.models = ()
+    assert "lists no model" in v4deploy("smoke", server.url).stderr
+
+
+@pytest.mark.parametrize("tail", ["", "/", "/v1", "/v1/", "/v1/chat/completions", "/proxy/v1"])
+def test_addresses_that_people_paste(v4deploy: V4Deploy, server: _Server, tail: str) -> None:
+    assert v4deploy("smoke", f"{server.url}{tail}").code == 0
+    prefix = "/proxy" if "proxy" in tail else ""
+    assert set(server.paths) == {f"{prefix}/v1/models", f"{prefix}/v1/chat/completions"}
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host:port", "http://h/?key=1", "http://[::1"])
+def test_what_is_no_address(v4deploy: V4Deploy, url: str) -> None:
+    assert v4deploy("smoke", url).code == 2
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated(v4deploy: V4Deploy) -> None:
+    ran = v4deploy("smoke", "http://me:hunter2@127.0.0.1:1")
+    assert ran.code == 2
+    assert "hunter2" not in ran.stdout + ran.stderr
+
+
+def test_nobody_there(v4deploy: V4Deploy) -> None:
+    ran = v4deploy("smoke", "http://127.0.0.1:9")
+    assert ran.code == 7
+    assert "refused" in ran.stderr

@@ -1,0 +1,169 @@
+"""Test an endpoint that somebody serves: any server that speaks the OpenAI API."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from v4deploy.commands.result import Report, Result, Step, StepState
+from v4deploy.domain.errors import CheckFailedError, NotReadyError, UsageError, V4DeployError
+from v4deploy.serve.health import Endpoint, fetch
+from v4deploy.serve.keys import read_api_keys
+from v4deploy.serve.smoke.result import SmokeReport
+from v4deploy.serve.smoke.run import CHAT_PATH, DEFAULT_MICRO_BATCH_TOKENS, SmokeWish, smoke_test
+
+_LIST_SECONDS = 10.0
+_PORTS = {"http": 80, "https": 443}
+_CONTEXT_KEYS = ("max_model_len", "context_length", "max_context_length")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmokeRequest:
+    """What to test.
+
+    Attributes:
+        url: of the server, with or without `/v1` at its end.
+        model: the name that requests carry; None: the only one that the server lists.
+        key_file: a file with the key; None: the server asks for none.
+        random_weights: judge the endpoint alone, as what such weights say is noise.
+    """
+
+    url: str
+    model: str | None = None
+    key_file: Path | None = None
+    random_weights: bool = False
+    long_prompt_tokens: int = DEFAULT_MICRO_BATCH_TOKENS
+    timeout_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedModel:
+    """An entry of `/v1/models`. `context_tokens` None: the server does not say."""
+
+    id: str
+    context_tokens: int | None
+
+
+def smoke(request: SmokeRequest, *, report: Report) -> Result[SmokeReport]:
+    """Ask the endpoint a few things and judge what comes back.
+
+    Raises:
+        UsageError: the URL, the key file or the model's name cannot be used.
+        NotReadyError: nobody answers there.
+    """
+    key = read_api_keys(str(request.key_file))[0] if request.key_file else None
+    endpoint = parse_url(request.url, api_key=key)
+    listed = list_models(endpoint)
+    model = _chosen(listed, request.model, endpoint)
+    wish = SmokeWish(
+        model=model.id,
+        content_judged=not request.random_weights,
+        micro_batch_tokens=request.long_prompt_tokens,
+        context_tokens=model.context_tokens,
+        timeout_seconds=request.timeout_seconds,
+    )
+    report(Step(name="smoke", state=StepState.STARTED, message=f"{model.id} at {endpoint.base_url}"))
+
+    def tell(what: str) -> None:
+        report(Step(name="smoke", state=StepState.NOTE, message=f"asking for {what}"))
+
+    done = smoke_test(endpoint, wish, on_check=tell)
+    return Result(kind="smoke", data=done, error=verdict(done))
+
+
+def verdict(report: SmokeReport) -> V4DeployError | None:
+    """The error that a smoke test ends with; None where nothing failed."""
+    if not report.failed:
+        return None
+    first = report.failed[0]
+    if not report.is_reachable:
+        return NotReadyError(f"{report.base_url} gave no answer: {first.summary}", hint="is the server up, and loaded?")
+    others = f", and {len(report.failed) - 1} more" if len(report.failed) > 1 else ""
+    hint = next((check.fix for check in report.failed if check.fix), None)
+    return CheckFailedError(f"the smoke test failed: {first.id}: {first.summary}{others}", hint=hint)
+
+
+def parse_url(url: str, *, api_key: str | None) -> Endpoint:
+    """Where a URL leads.
+
+    Raises:
+        UsageError: it is no address of an HTTP server, or carries a password.
+    """
+    typed = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(typed)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"`{url}` is no address: {error}", hint="write `http://HOST:PORT`") from error
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise UsageError(f"`{url}` is no address of a server", hint="write `http://HOST:PORT`")
+    _refuse_extras(parts)
+    prefix = parts.path.rstrip("/").removesuffix(CHAT_PATH).removesuffix("/v1")
+    return Endpoint(
+        bind=parts.hostname,
+        port=port or _PORTS[parts.scheme],
+        api_key=api_key,
+        is_tls=parts.scheme == "https",
+        prefix=prefix,
+    )
+
+
+def _refuse_extras(parts: SplitResult) -> None:
+    if parts.username or parts.password:
+        # Not repeated: it would stand in a terminal and its history twice.
+        raise UsageError("the address carries a user or password", hint="give a key with `--key-file FILE`")
+    if parts.query or parts.fragment:
+        raise UsageError("the address has a query or a fragment", hint="write `http://HOST:PORT`")
+
+
+def list_models(endpoint: Endpoint) -> tuple[ListedModel, ...]:
+    """What the endpoint says that it serves; empty where it has no such list.
+
+    Raises:
+        NotReadyError: nobody answers there, or it is still loading.
+        UsageError: it asks for another key.
+    """
+    try:
+        status, body = fetch(endpoint, "/v1/models", timeout_seconds=_LIST_SECONDS)
+    except (OSError, http.client.HTTPException) as error:
+        raise NotReadyError(
+            f"{endpoint.base_url} cannot be asked: {str(error) or type(error).__name__}", hint="is the server up?"
+        ) from error
+    if status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}:
+        wrong = "another key than the one given" if endpoint.api_key else "a key"
+        raise UsageError(f"{endpoint.base_url} asks for {wrong} (HTTP {status})", hint="give it with `--key-file FILE`")
+    if status == http.client.SERVICE_UNAVAILABLE:
+        raise NotReadyError(f"{endpoint.base_url} says that it is not ready (HTTP 503)", hint="wait, then ask again")
+    return parse_models(body) if status == http.client.OK else ()
+
+
+def parse_models(body: bytes) -> tuple[ListedModel, ...]:
+    """Read a list of models; empty where it is none."""
+    try:
+        entries: Any = json.loads(body)["data"]
+        return tuple(ListedModel(id=str(entry["id"]), context_tokens=_context(entry)) for entry in entries)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ()
+
+
+def _context(entry: dict[str, Any]) -> int | None:
+    """What vLLM calls `max_model_len`, and llama.cpp `n_ctx` of one slot in `meta`."""
+    said = [entry.get(key) for key in _CONTEXT_KEYS] + [(entry.get("meta") or {}).get("n_ctx")]
+    return next((value for value in said if isinstance(value, int) and value > 0), None)
+
+
+def _chosen(listed: tuple[ListedModel, ...], named: str | None, endpoint: Endpoint) -> ListedModel:
+    if named is not None:
+        return next((model for model in listed if model.id == named), ListedModel(id=named, context_tokens=None))
+    match listed:
+        case (only,):
+            return only
+        case ():
+            raise UsageError(f"{endpoint.base_url} lists no model", hint="name it: `--model NAME`")
+        case _:
+            names = ", ".join(model.id for model in listed[:8])
+            raise UsageError(f"{endpoint.base_url} serves several models: {names}", hint="choose one: `--model NAME`")

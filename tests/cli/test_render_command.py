@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.support_cli import V4Deploy
+from v4deploy.commands.render_preflight import key_file_findings
 from v4deploy.domain.errors import ExitCode
+from v4deploy.domain.finding import Severity
 
 H200 = ("render", "v4-pro", "--hardware", "8x h200 + 2TB")
 ASCEND = ("render", "v4-flash", "--hardware", "8x ascend-910b3")
@@ -44,6 +47,79 @@ def test_a_dry_run_prints_the_files_and_writes_none(v4deploy: V4Deploy, tmp_path
     ran = v4deploy(*H200, "--output", str(tmp_path / "out"), "--dry-run")
     assert "tensor-parallel-size: 8" in ran.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_diff_shows_what_would_change_and_writes_nothing(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    new = v4deploy(*MAC, "--output", str(output), "--diff")
+    assert "+++ run-llama-server.sh (new)" in new.stdout
+    assert not output.exists()
+    v4deploy(*MAC, "--output", str(output))
+    assert "nothing would change" in v4deploy(*MAC, "--output", str(output), "--diff").stdout
+    changed = v4deploy(*MAC, "--output", str(output), "--port", "9000", "--diff")
+    assert "-    --port 8080" in changed.stdout
+    assert "+    --port 9000" in changed.stdout
+    assert "--port 8080" in (output / "run-llama-server.sh").read_text()
+
+
+def test_undo_takes_the_last_render_back(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    v4deploy(*MAC, "--output", str(output))
+    before = (output / "run-llama-server.sh").read_text()
+    v4deploy(*MAC, "--output", str(output), "--port", "9000")
+    undone = v4deploy("render", "--undo", "--output", str(output), "--json").document["data"]
+    assert {(file["path"], file["outcome"]) for file in undone["files"]} == {
+        ("run-llama-server.sh", "restored"),
+        ("v4deploy.lock.json", "restored"),
+    }
+    assert (output / "run-llama-server.sh").read_text() == before
+    assert v4deploy("render", "--undo", "--output", str(output)).code == ExitCode.OK
+    assert list(output.iterdir()) == []
+    assert v4deploy("render", "--undo", "--output", str(output)).code == ExitCode.USAGE
+
+
+def test_check_fails_where_files_lock_and_plan_disagree(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    check = ("render", "--check", "--output", str(tmp_path / "out"))
+    assert v4deploy(*check).code == ExitCode.CHECK_FAILED
+    v4deploy(*H200, "--output", str(tmp_path / "out"))
+    assert v4deploy(*check).code == ExitCode.OK
+    assert v4deploy(*check, *H200[1:]).code == ExitCode.OK
+    other_plan = v4deploy(*check, *H200[1:], "--context", "64k")
+    assert other_plan.code == ExitCode.CHECK_FAILED
+    assert "vllm.yaml would be rendered otherwise now" in other_plan.stdout
+    with (tmp_path / "out" / "vllm.yaml").open("a") as stream:
+        stream.write("max-num-seqs: 3\n")
+    edited = v4deploy(*check, "--json")
+    assert edited.code == ExitCode.CHECK_FAILED
+    assert [(m["name"], m["kind"]) for m in edited.document["data"]["mismatches"]] == [("vllm.yaml", "edited")]
+    assert edited.document["error"]["code"] == "check-failed"
+
+
+def test_the_lock_pins_commit_engine_arguments_and_tool(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    v4deploy(*H200, "--output", str(tmp_path / "out"))
+    (one,) = json.loads((tmp_path / "out" / "v4deploy.lock.json").read_text())["sets"]
+    assert len(one["pins"]["revision"]) == 40
+    assert one["pins"]["engine_version"]
+    assert "--tensor-parallel-size" in one["pins"]["arguments"]
+    assert one["pins"]["tool_version"]
+
+
+def test_options_that_contradict_each_other_are_refused(v4deploy: V4Deploy) -> None:
+    for arguments in (("--check", "--force"), ("--check", "--undo"), ("--check", "--diff"), ("--undo", "v4-flash")):
+        assert v4deploy("render", *arguments).code == ExitCode.USAGE, arguments
+
+
+def test_a_key_that_everybody_may_read_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    key.chmod(0o644)
+    (finding,) = key_file_findings(str(key))
+    assert (finding.id, finding.severity) == ("config.key-file-open", Severity.FAIL)
+    key.chmod(0o600)
+    assert key_file_findings(str(key)) == ()
+    key.write_text("")
+    assert [finding.id for finding in key_file_findings(str(key))] == ["config.key-file-empty"]
+    assert [finding.id for finding in key_file_findings(str(tmp_path / "none"))] == ["config.key-file-missing"]
 
 
 def test_mindie_without_kubernetes_also_gets_the_container(v4deploy: V4Deploy, tmp_path: Path) -> None:

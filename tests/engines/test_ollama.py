@@ -24,6 +24,7 @@ from v4deploy.domain.finding import Severity
 from v4deploy.domain.hardware import ComputeApi
 from v4deploy.domain.plan import Layout, Plan
 from v4deploy.engines import ollama
+from v4deploy.render.lock import RenderedSet
 from v4deploy.render.render import render
 from v4deploy.render.write import write
 
@@ -241,7 +242,7 @@ class Import:
 
     def run(self, port: int, **variables: str) -> subprocess.CompletedProcess[str]:
         options = LaunchOptions(weights_dir=str(self.directory / "my weights"), port=port)
-        write(rendered(self.plan, options), self.directory / "out")
+        write((RenderedSet(artefacts=rendered(self.plan, options)),), self.directory / "out")
         environ = {"PATH": os.environ["PATH"], "OLLAMA_MODELS": str(self.directory), "http_proxy": "http://127.0.0.1:9"}
         return subprocess.run(
             [str(self.directory / "out" / "import-ollama.sh")],

@@ -7,12 +7,13 @@ import pytest
 
 from v4deploy.domain.artefact import Artefact, ArtefactSet
 from v4deploy.domain.errors import ProfileError, UsageError
+from v4deploy.render.lock import LOCK_NAME, RenderedSet
 from v4deploy.render.write import Change, Outcome, examine, write
 
 
-def artefacts(**texts: str) -> ArtefactSet:
+def artefacts(target: str = "script", /, **texts: str) -> tuple[RenderedSet, ...]:
     files = tuple(Artefact(path=name.replace("_", "."), text=text, mode=0o755) for name, text in texts.items())
-    return ArtefactSet(engine="eng", target="script", artefacts=files)
+    return (RenderedSet(artefacts=ArtefactSet(engine="eng", target=target, artefacts=files)),)
 
 
 def outcomes(changes: tuple[Change, ...]) -> list[Outcome]:
@@ -68,6 +69,7 @@ def test_force_replaces_an_edited_file(tmp_path: Path) -> None:
 
 def test_an_edit_that_equals_the_new_text_is_ours_again(tmp_path: Path) -> None:
     (tmp_path / "run.sh").write_text("a\n")
+    (tmp_path / "run.sh").chmod(0o755)
     assert outcomes(write(artefacts(run_sh="a\n"), tmp_path)) == [Outcome.UNCHANGED]
     assert outcomes(write(artefacts(run_sh="b\n"), tmp_path)) == [Outcome.WRITTEN]
 
@@ -83,10 +85,20 @@ def test_examine_touches_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_targets_do_not_share_a_record(tmp_path: Path) -> None:
+def test_a_file_of_another_target_is_not_taken(tmp_path: Path) -> None:
     write(artefacts(run_sh="a\n"), tmp_path)
-    other = ArtefactSet(engine="eng", target="other", artefacts=artefacts(run_sh="b\n").artefacts)
-    assert outcomes(write(other, tmp_path)) == [Outcome.KEPT]
+    with pytest.raises(UsageError, match="belongs to eng's target `script`"):
+        write(artefacts("other", run_sh="b\n"), tmp_path)
+    assert (tmp_path / "run.sh").read_text() == "a\n"
+    write(artefacts("other", run_sh="b\n"), tmp_path, force=True)
+    assert (tmp_path / "run.sh").read_text() == "b\n"
+
+
+def test_a_lost_execute_bit_is_given_back(tmp_path: Path) -> None:
+    write(artefacts(run_sh="a\n"), tmp_path)
+    (tmp_path / "run.sh").chmod(0o644)
+    assert outcomes(write(artefacts(run_sh="a\n"), tmp_path)) == [Outcome.WRITTEN]
+    assert (tmp_path / "run.sh").stat().st_mode & 0o111
 
 
 def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
@@ -95,7 +107,7 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out" / "sub").symlink_to(tmp_path / "elsewhere")
     nested = ArtefactSet(engine="e", target="t", artefacts=(Artefact(path="sub/x", text="x"),))
     with pytest.raises(UsageError, match="leads out"):
-        write(nested, tmp_path / "out")
+        write((RenderedSet(artefacts=nested),), tmp_path / "out")
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -130,11 +142,12 @@ def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
 
 def test_no_temporary_file_stays_behind(tmp_path: Path) -> None:
     write(artefacts(run_sh="a\n"), tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == [".v4deploy", "eng-script.json", "run.sh"]
+    names = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(names) == [".v4deploy/history/0001.json", "run.sh", LOCK_NAME]
 
 
-def test_a_broken_record_is_named(tmp_path: Path) -> None:
+def test_a_broken_lock_is_named(tmp_path: Path) -> None:
     write(artefacts(run_sh="a\n"), tmp_path)
-    (tmp_path / ".v4deploy" / "eng-script.json").write_text("{}")
-    with pytest.raises(ProfileError, match=r"eng-script\.json"):
+    (tmp_path / LOCK_NAME).write_text("{}")
+    with pytest.raises(ProfileError, match=r"v4deploy\.lock\.json"):
         write(artefacts(run_sh="b\n"), tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +12,12 @@ from v4deploy.cli import options
 from v4deploy.cli.bundle_commands import bundle
 from v4deploy.cli.models_command import models
 from v4deploy.cli.plan_command import plan
+from v4deploy.cli.render_command import render
 from v4deploy.cli.sink import output_for
 from v4deploy.cli.smoke_command import smoke
 
 if TYPE_CHECKING:
-    from v4deploy.domain.engine import LaunchOptions
+    pass
 
 app = typer.Typer(
     help="Run the open DeepSeek V4 weights on your own hardware.",
@@ -104,6 +104,7 @@ def doctor(
 
 app.command()(models)
 app.command()(plan)
+app.command()(render)
 
 
 @app.command()
@@ -194,58 +195,6 @@ def verify(
 
 
 @app.command()
-def render(
-    model: options.PlannedModel = None,
-    quant: options.Quant = None,
-    engine: options.Engine = None,
-    context: options.Context = None,
-    concurrency: options.PlannedConcurrency = None,
-    kv_cache_type: options.KvCacheType = None,
-    hardware: options.Hardware = None,
-    system: options.SystemDir = None,
-    plan_file: options.PlanFile = None,
-    target: options.Target = None,
-    directory: options.OutputDir = Path("launch"),
-    weights: options.WeightsDir = None,
-    image: Annotated[str | None, typer.Option("--image", help="container image instead of the profile's")] = None,
-    host: options.Bind = "127.0.0.1",
-    port: options.Port = None,
-    api_key_file: options.ApiKeyFile = None,
-    force: options.Force = False,
-    dry_run: options.DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> int:
-    """Write launch files that the engine accepts; files that were edited are kept."""
-    from v4deploy.cli.requests import Wish, planned
-    from v4deploy.cli.views.work import view_render
-    from v4deploy.commands.render import RenderRequest
-    from v4deploy.commands.render import render as run
-    from v4deploy.commands.workspace import open_workspace
-
-    workspace = open_workspace(os.environ, system)
-    wish = Wish(
-        model=model,
-        quant=quant,
-        engine=engine,
-        context=context,
-        concurrency=concurrency,
-        kv_cache_type=kv_cache_type,
-        hardware=hardware,
-    )
-    wanted = RenderRequest(
-        plan=planned(workspace, wish, plan_file),
-        target=target,
-        output=directory.absolute(),
-        options=replace(_launch_options(host, port, api_key_file), image=image),
-        weights_dir=weights,
-        force=force,
-        dry_run=dry_run,
-    )
-    return output_for(json, quiet).finish(run(workspace, wanted), view_render)
-
-
-@app.command()
 def serve(
     model: options.PlannedModel = None,
     quant: options.Quant = None,
@@ -266,14 +215,14 @@ def serve(
 
     It is `llama-server` on PATH, else the wheel of the extra `embedded`; for other engines: `render`.
     """
-    from v4deploy.cli.requests import Wish, planned
+    from v4deploy.cli.requests import Wish, launch_options, planned
     from v4deploy.cli.views.work import view_serve
     from v4deploy.commands.launch_options import check_options
     from v4deploy.commands.serve import ServeRequest
     from v4deploy.commands.serve import serve as run
     from v4deploy.commands.workspace import open_workspace
 
-    launch = _launch_options(host, port, api_key_file)
+    launch = launch_options(host, port, api_key_file)
     check_options(launch, timeout)
     workspace, output = open_workspace(os.environ), output_for(json, quiet)
     wish = Wish(
@@ -319,7 +268,7 @@ def up(
     It starts llama.cpp, as `serve` does; for other engines: `pull` and `render`.
     """
     from v4deploy.cli.progress import shown
-    from v4deploy.cli.requests import make_request
+    from v4deploy.cli.requests import launch_options, make_request
     from v4deploy.cli.views.work import view_up
     from v4deploy.commands.up import UpRequest
     from v4deploy.commands.up import up as run
@@ -331,7 +280,7 @@ def up(
     )
     wanted = UpRequest(
         request=request,
-        options=_launch_options(host, port, api_key_file),
+        options=launch_options(host, port, api_key_file),
         output=directory.absolute(),
         ignore_checks=ignore_checks,
         timeout_seconds=timeout,
@@ -360,10 +309,3 @@ def demo(
         )
     output = output_for(json, quiet)
     return output.finish(run(os.environ, report=output.report, keep=Path(keep) if keep else None), view_demo)
-
-
-def _launch_options(host: str, port: int | None, api_key_file: Path | None) -> LaunchOptions:
-    from v4deploy.domain.engine import LaunchOptions
-
-    key = str(api_key_file.absolute()) if api_key_file else None
-    return LaunchOptions(weights_dir="", bind=host, port=port, api_key_file=key)

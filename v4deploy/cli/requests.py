@@ -10,7 +10,7 @@ from v4deploy.cli.options import DEFAULT_MODEL
 from v4deploy.commands.plan import NoPlan, plan, read_plan
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.catalogue import Catalogue
-from v4deploy.domain.engine import EngineId
+from v4deploy.domain.engine import EngineId, LaunchOptions
 from v4deploy.domain.errors import NothingFitsError, UsageError
 from v4deploy.domain.plan import Plan, Prefer, Request
 from v4deploy.domain.units import MIB, parse_bytes
@@ -138,6 +138,12 @@ def planned(workspace: Workspace, wish: Wish, plan_file: Path | None) -> Plan:
     if isinstance(result.data, NoPlan):
         raise result.error or NothingFitsError("nothing fits this machine")
     return result.data
+
+
+def launch_options(host: str, port: int | None, api_key_file: Path | None) -> LaunchOptions:
+    """How to listen; where the weights are is found out later."""
+    key = str(api_key_file.absolute()) if api_key_file else None
+    return LaunchOptions(weights_dir="", bind=host, port=port, api_key_file=key)
 
 
 def _refuse_both(wish: Wish, plan_file: Path) -> None:

@@ -30,6 +30,7 @@ from v4deploy.domain.units import format_gb
 from v4deploy.pull import store
 from v4deploy.pull.download import disk_error
 from v4deploy.pull.request import PullRequest
+from v4deploy.render.lock import RenderedSet
 from v4deploy.render.write import write as write_artefacts
 
 _LAUNCH, _WHEELS, _PLAN_NAME = "launch", "wheels", "plan.json"
@@ -206,7 +207,7 @@ def _render(workspace: Workspace, plan: Plan, target: str | None, output: Path) 
     saved = ArtefactSet(
         engine=plan.chosen.engine.value, target="plan", artefacts=(Artefact(path=_PLAN_NAME, text=text),)
     )
-    write_artefacts(saved, output)
+    write_artefacts((RenderedSet(artefacts=saved),), output)
     return rendered
 
 

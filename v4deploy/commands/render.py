@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v4deploy.commands.launch_options import check_options
+from v4deploy.commands.render_pins import pin_findings, pins_of
+from v4deploy.commands.render_preflight import preflight
 from v4deploy.commands.result import Result
 from v4deploy.commands.weights import locate_weights
 from v4deploy.commands.workspace import Workspace
@@ -16,6 +18,7 @@ from v4deploy.domain.hardware import HostOrigin
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import engine_module
 from v4deploy.engines.common import engine_word
+from v4deploy.render.lock import LOCK_NAME, RenderedSet
 from v4deploy.render.render import TemplateSet
 from v4deploy.render.render import render as render_target
 from v4deploy.render.templates import load_templates
@@ -54,19 +57,49 @@ class RenderedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderReport:
-    """`files` in the order of their targets."""
+    """`files` in the order of their targets; `lock` pins what they start."""
 
     directory: str
     targets: tuple[str, ...]
     files: tuple[RenderedFile, ...]
+    lock: str
     findings: tuple[Finding, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Everything that a render would write, with nothing written."""
+
+    targets: tuple[str, ...]
+    sets: tuple[RenderedSet, ...]
+    findings: tuple[Finding, ...]
+
+
 def render(workspace: Workspace, request: RenderRequest) -> Result[RenderReport]:
-    """Check the plan against the engine, render its targets, write them without touching edited files.
+    """Check the plan against the engine, render its targets, write them together without touching edited files.
 
     Raises:
         UsageError: no such target, a combination that cannot start, or a directory that cannot be written.
+        ProfileError: a template is broken.
+    """
+    prepared = prepare(workspace, request)
+    apply = examine if request.dry_run else write
+    changes = apply(prepared.sets, request.output, force=request.force)
+    report = RenderReport(
+        directory=str(request.output),
+        targets=prepared.targets,
+        files=tuple(_rendered(change, request) for change in changes),
+        lock=str(request.output / LOCK_NAME),
+        findings=prepared.findings,
+    )
+    return Result(kind="render", data=report, findings=report.findings)
+
+
+def prepare(workspace: Workspace, request: RenderRequest) -> Prepared:
+    """Render every target in memory.
+
+    Raises:
+        UsageError: no such target, or a combination that cannot start.
         ProfileError: a template is broken.
     """
     check_options(request.options)
@@ -74,26 +107,20 @@ def render(workspace: Workspace, request: RenderRequest) -> Result[RenderReport]
     plan = located.plan
     profile = workspace.catalogue.engine(plan.chosen.engine)
     options = replace(request.options, weights_dir=str(located.directory))
-    targets = _targets(request, profile)
     findings = list(located.findings)
+    if plan.host.origin is HostOrigin.LIVE:
+        findings += refusing(preflight(options, profile))
     templates = _templates(workspace)
-    changes: list[Change] = []
+    targets = _targets(request, profile)
+    sets = []
     for target in targets:
         findings += check(plan, options, profile, target)
         options, missing = _with_program(workspace, plan, options, profile)
-        findings += missing
-        artefacts = render_target(
-            profile.id, target, engine_module(profile.id).values(plan, options, profile, target), templates
-        )
-        apply = examine if request.dry_run else write
-        changes += apply(artefacts, request.output, force=request.force)
-    report = RenderReport(
-        directory=str(request.output),
-        targets=targets,
-        files=tuple(_rendered(change, request) for change in changes),
-        findings=tuple(dict.fromkeys(findings)),
-    )
-    return Result(kind="render", data=report, findings=report.findings)
+        values = engine_module(profile.id).values(plan, options, profile, target)
+        pins = pins_of(plan, options, profile, target)
+        sets.append(RenderedSet(artefacts=render_target(profile.id, target, values, templates), pins=pins))
+        findings += (*missing, *pin_findings(pins))
+    return Prepared(targets=targets, sets=tuple(sets), findings=tuple(dict.fromkeys(findings)))
 
 
 def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
@@ -102,7 +129,15 @@ def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: st
     Raises:
         UsageError: one that does; the message is the finding's.
     """
-    findings = engine_module(profile.id).check(plan, options, profile, target)
+    return refusing(engine_module(profile.id).check(plan, options, profile, target))
+
+
+def refusing(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The findings, when none of them forbids.
+
+    Raises:
+        UsageError: one does.
+    """
     for finding in findings:
         if finding.severity is Severity.FAIL:
             raise UsageError(finding.summary, hint=finding.fix, details=(finding.why,) if finding.why else ())

@@ -6,6 +6,11 @@ import hashlib
 from dataclasses import dataclass
 
 
+def sha256_of(content: bytes) -> str:
+    """As hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artefact:
     """One file. `path` is relative with forward slashes; `mode` as in chmod."""
@@ -16,7 +21,7 @@ class Artefact:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return sha256_of(self.text.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

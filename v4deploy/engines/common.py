@@ -24,6 +24,9 @@ START_UP_SECONDS = 300
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+CONTAINER_TARGETS = frozenset({"compose", "container", "kubernetes", "motor", "quadlet"})
+"""Launch targets in which the engine comes as an image, whatever is installed on the machine."""
+
 _VISIBLE_DEVICES = {
     ComputeApi.CUDA: "CUDA_VISIBLE_DEVICES",
     ComputeApi.ROCM: "ROCR_VISIBLE_DEVICES",

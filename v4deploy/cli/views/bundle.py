@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from v4deploy.cli.views.common import print_finding
-from v4deploy.cli.views.work import view_render
+from v4deploy.cli.views.render import view_render
 from v4deploy.commands.bundle import BundleReport, InstallReport
 from v4deploy.domain.units import format_gb
 

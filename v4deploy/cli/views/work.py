@@ -1,4 +1,4 @@
-"""How pull, render, serve, up and demo look: what was done, and where it is."""
+"""How pull, serve, up and demo look: what was done, and where it is."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from rich.markup import escape
 from v4deploy.cli.views.common import print_finding, table
 from v4deploy.commands.demo import DemoReport
 from v4deploy.commands.pull import PullReport
-from v4deploy.commands.render import RenderReport
 from v4deploy.commands.serve import ServeReport
 from v4deploy.commands.up import UpReport
 from v4deploy.domain.units import format_gb
 from v4deploy.pull.adopt.adopt import Adopted
 from v4deploy.pull.adopt.places import Origin
 from v4deploy.pull.adopt.take import Method
-from v4deploy.render.write import Outcome
 
 
 def view_pull(console: Console, report: PullReport) -> None:
@@ -80,22 +78,6 @@ def _print_preview(console: Console, report: PullReport) -> None:
         rows.add_row("[fail]too little by[/fail]", format_gb(preview.missing_bytes))
     console.print(rows)
     console.print(f"target: {escape(preview.directory)}")
-
-
-def view_render(console: Console, report: RenderReport) -> None:
-    for file in report.files:
-        if file.text is not None:
-            console.print(f"[bold]# {escape(file.path)}[/bold]")
-            console.print(file.text, markup=False, soft_wrap=True, end="")
-            continue
-        console.print(f"  {file.outcome:<9}  {escape(report.directory)}/{escape(file.path)}")
-        if file.outcome is Outcome.KEPT:
-            console.print("  you edited the file that is there; the new one stands beside it", style="dim")
-            console.print(file.diff, markup=False, soft_wrap=True, style="dim")
-    for finding in report.findings:
-        print_finding(console, finding)
-    if any(file.text is None for file in report.files):
-        console.print("each file's header says how to apply, check and undo it", style="dim")
 
 
 def view_serve(console: Console, report: ServeReport) -> None:

@@ -1,0 +1,62 @@
+"""What a lock pins: the checkpoint with its files' hashes, the engine or its image, and the command line."""
+
+from __future__ import annotations
+
+from v4deploy.domain.engine import EngineProfile, LaunchOptions
+from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.plan import Plan
+from v4deploy.engines import engine_module
+from v4deploy.engines.common import CONTAINER_TARGETS, engine_version, image_of
+from v4deploy.render.lock import PinnedWeight, Pins
+
+
+def pins_of(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> Pins:
+    """The pins of a target.
+
+    Raises:
+        UsageError: the plan lacks what the command line needs.
+    """
+    checkpoint = plan.chosen.checkpoint
+    spec = engine_module(profile.id).launch_spec(plan, options, profile)
+    weights = (
+        PinnedWeight(path=file.path, size_bytes=file.size_bytes, sha256=file.sha256) for file in checkpoint.files
+    )
+    return Pins(
+        release=plan.release.id,
+        checkpoint=checkpoint.id,
+        repo=checkpoint.repo,
+        revision=checkpoint.revision,
+        weights=tuple(sorted(weights, key=lambda weight: weight.path)),
+        engine_version=engine_version(plan, options),
+        image=image_of(plan, options, profile) if target in CONTAINER_TARGETS else None,
+        arguments=spec.argv,
+        environment=spec.env,
+        tool_version=plan.tool_version,
+    )
+
+
+def pin_findings(pins: Pins) -> tuple[Finding, ...]:
+    """What cannot be pinned, and so may be another thing next time."""
+    findings = []
+    if pins.image is not None and "@sha256:" not in pins.image:
+        findings.append(
+            Finding(
+                id="config.image-not-pinned",
+                severity=Severity.INFO,
+                summary=f"the image {pins.image} is pinned by its tag only",
+                why="a tag can be moved, and the next pull may bring another engine",
+                fix="once you have tried it: `docker image inspect --format '{{index .RepoDigests 0}}' IMAGE`, "
+                "and render again with `--image` and what it prints",
+            )
+        )
+    if pins.revision is None:
+        findings.append(
+            Finding(
+                id="config.revision-not-pinned",
+                severity=Severity.INFO,
+                summary=f"the catalogue names no commit of {pins.repo}, so the lock pins none",
+                evidence=(Evidence(source="catalogue", value=pins.checkpoint),),
+                fix="`v4deploy models --refresh` reads the hub's commits; or `v4deploy pull --revision COMMIT`",
+            )
+        )
+    return tuple(findings)

@@ -74,7 +74,17 @@ def test_an_address_that_expires_in_the_middle_is_replaced_at_once(desk: Desk) -
     result = pull(desk, workers=2)
     desk.assert_right(result)
     assert result.fetched_bytes == result.total_bytes
+    assert desk.hub.faults.revoked
     assert desk.pauses == []
+
+
+def test_an_address_that_is_over_before_it_is_used_is_replaced_at_once(desk: Desk) -> None:
+    desk.hub.faults.expired_times = 1
+    desk.assert_right(pull(desk, workers=1))
+    assert desk.pauses == []
+    assert [seen.path for seen in desk.hub.faults.seen if "/resolve/" in seen.path][:2] == [
+        f"/{REPO}/resolve/{desk.hub.repositories[REPO].commit}/{FIRST}"
+    ] * 2
 
 
 @pytest.mark.parametrize("cut", [0, 100_000])

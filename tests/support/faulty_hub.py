@@ -45,6 +45,7 @@ class Faults:
     drip_times: int = 0
     wrong_length_times: int = 0
     revoke_after: int = 0
+    revoked: bool = False
     missing: bool = False
     only: str = ""
     api_status: int | None = None
@@ -63,6 +64,15 @@ class Faults:
             left: int = getattr(self, name)
             setattr(self, name, max(0, left - 1))
             return left > 0
+
+    def is_time_to_revoke(self) -> bool:
+        """Whether this is the request, once, after which `revoke_after` of them were made for bytes."""
+        with self._lock:
+            reached = 0 < self.revoke_after <= sum(1 for seen in self.seen if seen.at_cdn)
+            if reached:
+                self.revoke_after = 0
+                self.revoked = True
+            return reached
 
 
 class FaultyHub(LoopbackHub):
@@ -95,7 +105,7 @@ class FaultyHub(LoopbackHub):
 
     def serve_cdn(self, handler: HubHandler) -> None:
         self._note(handler, at_cdn=True)
-        if self.faults.revoke_after and sum(1 for seen in self.faults.seen if seen.at_cdn) == self.faults.revoke_after:
+        if self.faults.is_time_to_revoke():
             # All addresses that were signed so far are worthless from here on.
             self._key = secrets.token_bytes(32)
         super().serve_cdn(handler)

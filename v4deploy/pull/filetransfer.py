@@ -10,7 +10,7 @@ from typing import TypeAlias
 from v4deploy.domain.errors import DownloadError
 from v4deploy.pull import answers
 from v4deploy.pull.blocks import Appetite, Span
-from v4deploy.pull.download import Control, Fetched, Job, Progress, Source, disk_error
+from v4deploy.pull.download import Control, Fetched, Job, OneFileError, Progress, Source, disk_error
 from v4deploy.pull.follow import Follower, Watch
 from v4deploy.pull.hashing import StoppedError, hash_file
 from v4deploy.pull.part import Part, settled
@@ -121,8 +121,15 @@ class FileTransfer:
     def fail(self, error: BaseException) -> None:
         """End this file with an error; the first one counts."""
         with self._lock:
-            self._error = self._error or error
+            self._end_with(error)
             self._wake()
+
+    def _end_with(self, error: BaseException) -> None:
+        """The caller holds the lock."""
+        self._error = self._error or error
+        # What is no trouble of this file alone ends the pull here and now: no other may begin on a full disk.
+        if not isinstance(self._error, OneFileError):
+            self._control.stop.set()
 
     def flush(self, least_bytes: int) -> None:
         """Bring what has arrived to the disk, if it is so much since the last time."""
@@ -173,7 +180,7 @@ class FileTransfer:
         if self._source_number + 1 == len(self.job.sources):
             first, *others = self._source_errors
             details = (*first.details, *(other.message for other in others))
-            self._error = self._error or type(first)(first.message, hint=first.hint, details=details)
+            self._end_with(type(first)(first.message, hint=first.hint, details=details))
             return
         self._source_number += 1
         self._failed_attempts = 0
@@ -250,12 +257,19 @@ class FileTransfer:
         try:
             return self._run()
         except OSError as error:
-            return disk_error(error, self.job.destination)
+            return self._ended(disk_error(error, self.job.destination))
         except BaseException as error:  # noqa: BLE001 - told by the thread that waits
-            return error
+            return self._ended(error)
         finally:
             with self._lock:
                 self._wake()
+
+    def _ended(self, error: BaseException) -> BaseException:
+        """What ended the file: the first error of all, which may be one that stopped this thread too."""
+        with self._lock:
+            self._end_with(error)
+            assert self._error is not None, "just set"
+            return self._error
 
     def _run(self) -> Fetched:
         job, control = self.job, self._control

@@ -135,10 +135,23 @@ class Transport:
                 open_requests.push(request.pop_all())
                 return _answer(response, from_hub=False, declared_sha256=known.declared_sha256)
         with self._lock:
-            self._shortcuts.pop(url, None)
+            # Another connection may have put a new one in its place meanwhile.
+            if self._shortcuts.get(url) is known:
+                del self._shortcuts[url]
         return None
 
     def _get_from_hub(self, url: str, first_byte: int, last_byte: int, open_requests: contextlib.ExitStack) -> Answer:
+        """The answer at a new address. One that is over before it is used is asked for once more: keys may change, and
+        much time go by, between its making and its use.
+        """
+        with contextlib.ExitStack() as first_try:
+            answer = self._follow(url, first_byte, last_byte, first_try)
+            if answer.from_hub or answer.status not in _EXPIRED:
+                open_requests.push(first_try.pop_all())
+                return answer
+        return self._follow(url, first_byte, last_byte, open_requests)
+
+    def _follow(self, url: str, first_byte: int, last_byte: int, open_requests: contextlib.ExitStack) -> Answer:
         declared_sha256: str | None = None
         target = url
         for _ in range(_MOST_REDIRECTS):

@@ -26,6 +26,7 @@ class HubAccess:
     Attributes:
         mirrors: addresses that carry the same repositories; each file that the hub does not give comes from the first
             that does.
+        is_mirror: this is one of them.
     """
 
     hub: Hub = Hub.HUGGINGFACE
@@ -33,11 +34,17 @@ class HubAccess:
     token: str | None = field(default=None, repr=False)
     offline: bool = False
     mirrors: tuple[str, ...] = ()
+    is_mirror: bool = False
 
     def with_mirrors(self) -> tuple[HubAccess, ...]:
         """This hub, then its mirrors in their order. They get no token: it was given to the hub."""
-        others = (dataclasses.replace(self, endpoint=mirror, token=None, mirrors=()) for mirror in self.mirrors)
-        return (self, *others)
+        alone = dataclasses.replace(self, token=None, mirrors=(), is_mirror=True)
+        return (self, *(dataclasses.replace(alone, endpoint=mirror) for mirror in self.mirrors))
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody has named another address than the hub's own."""
+        return self.endpoint in {DEFAULT_ENDPOINT, DEFAULT_MODELSCOPE_ENDPOINT}
 
     @property
     def is_loopback(self) -> bool:

@@ -69,7 +69,7 @@ def _check_content(answer: Answer, job: Job, source: Source) -> None:
         raise OneFileError(
             f"{source.host} offers another file as {job.file.path}: its SHA-256 is {declared}, "
             f"the listing says {expected}",
-            hint="this mirror is out of step: unset HF_ENDPOINT or name another mirror, then pull again",
+            hint=f"it is out of step: {failures.another_address(source.transport.access)}, then pull again",
         )
 
 
@@ -83,10 +83,12 @@ def given_up(fault: TransferError, job: Job, source: Source, tries: int) -> Down
     )
 
 
-def wrong_content(job: Job, found: list[tuple[str, str]]) -> OneFileError:
-    """The words for bytes that came whole, and again, and are not what was listed: host and hash of each try."""
-    tries = " and then ".join(f"{content_hash} from {host}" for host, content_hash in dict.fromkeys(found))
+def wrong_content(job: Job, found: list[tuple[Source, str]]) -> OneFileError:
+    """The words for bytes that came whole, and again, and are not what was listed: source and hash of each try."""
+    words = dict.fromkeys(f"{content_hash} from {source.host}" for source, content_hash in found)
+    ways_out = dict.fromkeys(failures.another_address(source.transport.access) for source, _ in found)
+    tries = " and then ".join(words)
     return OneFileError(
         f"{job.file.path} is not what the listing promises: expected hash {job.file.expected_hash}, found {tries}",
-        hint="a proxy or mirror changes the bytes: unset HF_ENDPOINT or name another mirror, then pull again",
+        hint=f"a proxy or mirror changes the bytes: {', '.join(ways_out)}, then pull again",
     )

@@ -13,9 +13,10 @@ GO_ON = "run the same command again: it goes on from the last verified byte"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubWords:
-    """The variables that hold a hub's address and token, and the words for making the token known."""
+    """The variables that hold a hub's address, its mirrors and token, and the words for making the token known."""
 
     endpoint: str
+    mirrors: str
     token: str
     login: str
 
@@ -25,10 +26,24 @@ def words_of(hub: Hub) -> HubWords:
     match hub:
         case Hub.HUGGINGFACE:
             name = "HF_TOKEN"
-            return HubWords(endpoint="HF_ENDPOINT", token=name, login=f"`export {name}=...` (or `hf auth login`)")
+            login = f"`export {name}=...` (or `hf auth login`)"
+            return HubWords(endpoint="HF_ENDPOINT", mirrors="V4DEPLOY_HF_MIRRORS", token=name, login=login)
         case Hub.MODELSCOPE:
             name = "MODELSCOPE_API_TOKEN"
-            return HubWords(endpoint="MODELSCOPE_ENDPOINT", token=name, login=f"`export {name}=...`")
+            login = f"`export {name}=...`"
+            return HubWords(
+                endpoint="MODELSCOPE_ENDPOINT", mirrors="V4DEPLOY_MODELSCOPE_MIRRORS", token=name, login=login
+            )
+
+
+def another_address(access: HubAccess) -> str:
+    """What to do about an address that gives something wrong, by the variable that it comes from."""
+    words = words_of(access.hub)
+    if access.is_mirror:
+        return f"take {access.host} out of {words.mirrors}"
+    if access.is_default:
+        return f"name a mirror in {words.mirrors}"
+    return f"unset {words.endpoint}, or name another mirror there"
 
 
 def refused(status: int, *, repo: str, what: str, access: HubAccess) -> DownloadError:
@@ -81,8 +96,8 @@ def no_revision(repo: str, revision: str, access: HubAccess) -> DownloadError:
     """The repository exists without this branch, tag or commit."""
     return DownloadError(
         f"{repo} on {access.host} has no revision `{revision}` (404)",
-        hint="the publisher may have rewritten the history, or a mirror lags: pull another revision, "
-        f"or unset {words_of(access.hub).endpoint}",
+        hint=f"the publisher may have rewritten the history, or a mirror lags: pull another revision, or "
+        f"{another_address(access)}",
     )
 
 

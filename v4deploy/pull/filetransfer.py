@@ -299,13 +299,13 @@ class FileTransfer:
 
     def _fill_until_right(self, part: Part) -> None:
         # Once in a while a byte turns on the way; a wrong hash from each source, and one more, is no accident.
-        job, found = self.job, list[tuple[str, str]]()
+        job, found = self.job, list[tuple[Source, str]]()
         for _ in range(len(job.sources) + 1):
             content_hash = Follower(job.file, part, self._watch(part)).content_hash()
             if content_hash == job.file.expected_hash:
                 return
             with self._lock:
-                found.append((job.sources[self._source_number].host, content_hash))
+                found.append((job.sources[self._source_number], content_hash))
                 self._settle(part)
                 part.restart()
                 self._flushed_bytes = self._best_bytes = 0

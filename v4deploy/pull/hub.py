@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from v4deploy.domain.errors import DownloadError
-from v4deploy.domain.model import Hub
 from v4deploy.pull import failures
 from v4deploy.pull.access import HubAccess
 from v4deploy.pull.listing import ANSWER_SECONDS, COMMIT, TRANSIENT_STATUSES, Entry, Listing, file_of
@@ -31,7 +30,7 @@ def ask(repo: str, revision: str | None, access: HubAccess) -> Listing:
     info = _model_info(repo, revision, access)
     if info.sha is None or not COMMIT.fullmatch(info.sha) or info.siblings is None:
         raise failures.not_a_hub(access)
-    return Listing(repo=repo, revision=info.sha, files=tuple(_file(repo, sibling) for sibling in info.siblings))
+    return Listing(repo=repo, revision=info.sha, files=tuple(_file(repo, sibling, access) for sibling in info.siblings))
 
 
 def _model_info(repo: str, revision: str | None, access: HubAccess) -> ModelInfo:
@@ -89,7 +88,7 @@ def _refusal(error: HfHubHTTPError, repo: str, revision: str | None, access: Hub
     return failures.refused(status, repo=repo, what="the file list", access=access)
 
 
-def _file(repo: str, sibling: Any) -> FilePlan:
+def _file(repo: str, sibling: Any, access: HubAccess) -> FilePlan:
     lfs = sibling.lfs
     entry = Entry(
         path=str(sibling.rfilename),
@@ -97,4 +96,4 @@ def _file(repo: str, sibling: Any) -> FilePlan:
         sha256=None if lfs is None else lfs.sha256,
         git_sha1=sibling.blob_id,
     )
-    return file_of(entry, repo, Hub.HUGGINGFACE)
+    return file_of(entry, repo, access)

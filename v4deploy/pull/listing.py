@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from v4deploy.domain.errors import DownloadError
-from v4deploy.domain.model import Hub
-from v4deploy.pull.failures import words_of
+from v4deploy.pull.access import HubAccess
+from v4deploy.pull.failures import another_address
 from v4deploy.pull.manifest import FilePlan, is_safe_path, role_of
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -40,22 +40,21 @@ class Entry:
     git_sha1: str | None = None
 
 
-def file_of(entry: Entry, repo: str, hub: Hub) -> FilePlan:
+def file_of(entry: Entry, repo: str, access: HubAccess) -> FilePlan:
     """A listed file, fit to be fetched.
 
     Raises:
         DownloadError: a path that leaves its directory, or a file that could not be checked once it is here.
     """
-    endpoint = words_of(hub).endpoint
     if not is_safe_path(entry.path):
         raise DownloadError(
             f"the listing of {repo} has a path that leaves its directory: `{entry.path}`",
-            hint=f"do not use this mirror; unset {endpoint} and pull again. Nothing was fetched",
+            hint=f"{another_address(access)}, and pull again; nothing was fetched",
         )
     if entry.size_bytes is None or (entry.sha256 is None and entry.git_sha1 is None):
         raise DownloadError(
             f"the listing of {repo} has no size or hash for `{entry.path}`, so it could not be checked",
-            hint=f"this mirror drops them: unset {endpoint}, or name another mirror, and pull again",
+            hint=f"{access.host} drops them: {another_address(access)}, and pull again",
         )
     return FilePlan(
         path=entry.path,

@@ -17,7 +17,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from v4deploy.domain.errors import DownloadError
-from v4deploy.domain.model import Hub
 from v4deploy.pull import failures
 from v4deploy.pull.access import HubAccess
 from v4deploy.pull.listing import ANSWER_SECONDS, COMMIT, TRANSIENT_STATUSES, Entry, Listing, file_of
@@ -85,7 +84,7 @@ def _file(repo: str, listed: dict[str, Any], access: HubAccess) -> FilePlan:
         size_bytes=size_bytes if isinstance(size_bytes, int) and size_bytes >= 0 else None,
         sha256=sha256 if _SHA256.fullmatch(sha256) else None,
     )
-    return file_of(entry, repo, Hub.MODELSCOPE)
+    return file_of(entry, repo, access)
 
 
 def _text(entry: object, key: str, access: HubAccess) -> str:

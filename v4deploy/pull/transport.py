@@ -168,10 +168,10 @@ class Transport:
                             self._shortcuts[url] = _Shortcut(url=target, declared_sha256=declared_sha256)
                     open_requests.push(request.pop_all())
                     return _answer(response, from_hub=from_hub, declared_sha256=declared_sha256)
-                target = _redirect_target(target, response.headers)
+                target = _redirect_target(target, response.headers, self._access)
         raise DownloadError(
             f"{urlsplit(target).hostname} redirects in circles",
-            hint="unset HF_ENDPOINT if it names a mirror, then pull again",
+            hint=f"{failures.another_address(self._access)}, then pull again",
         )
 
     def _headers(self, first_byte: int, last_byte: int, *, from_hub: bool) -> dict[str, str]:
@@ -199,7 +199,7 @@ def _origin(parts: SplitResult) -> tuple[str, str, int | None]:
     return parts.scheme, (parts.hostname or "").lower(), parts.port or default.get(parts.scheme)
 
 
-def _redirect_target(url: str, headers: HTTPMessage) -> str:
+def _redirect_target(url: str, headers: HTTPMessage, access: HubAccess) -> str:
     target = urljoin(url, headers.get("Location", ""))
     parts = urlsplit(target)
     if parts.scheme not in {"http", "https"} or not parts.hostname or "Location" not in headers:
@@ -207,7 +207,7 @@ def _redirect_target(url: str, headers: HTTPMessage) -> str:
     if urlsplit(url).scheme == "https" and parts.scheme == "http":
         raise DownloadError(
             f"{urlsplit(url).hostname} redirects from https to an unencrypted address",
-            hint="unset HF_ENDPOINT if it names a mirror, then pull again",
+            hint=f"{failures.another_address(access)}, then pull again",
         )
     return target
 

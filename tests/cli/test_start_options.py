@@ -32,24 +32,26 @@ def test_what_no_machine_could_grant_is_a_usage_error(
 
 
 @pytest.fixture
-def vllm_plan(v4deploy: V4Deploy, tmp_path: Path) -> Path:
+def mindie_plan(v4deploy: V4Deploy, tmp_path: Path) -> Path:
     path = tmp_path / "plan.json"
-    path.write_text(v4deploy("plan", "v4-flash", "--hardware", "8x h200", "--engine", "vllm", "--json").stdout)
+    path.write_text(
+        v4deploy("plan", "v4-flash", "--hardware", "16x ascend-910c", "--engine", "mindie", "--json").stdout
+    )
     return path
 
 
-def test_serve_names_the_way_for_an_engine_that_it_does_not_start(v4deploy: V4Deploy, vllm_plan: Path) -> None:
-    ran = v4deploy("serve", "--plan", str(vllm_plan))
+def test_serve_names_the_way_for_an_engine_that_it_does_not_start(v4deploy: V4Deploy, mindie_plan: Path) -> None:
+    ran = v4deploy("serve", "--plan", str(mindie_plan))
     assert ran.code == ExitCode.USAGE
-    assert "start llama.cpp; this plan is for vllm" in ran.stderr
+    assert "start llama.cpp and vLLM; this plan is for mindie" in ran.stderr
     assert "v4deploy pull v4-flash-0731 --quant" in ran.stderr
-    assert "--engine vllm" in ran.stderr
+    assert "--engine mindie" in ran.stderr
 
 
 def test_up_refuses_such_an_engine_before_the_pull(
-    v4deploy: V4Deploy, vllm_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    v4deploy: V4Deploy, mindie_plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = read_plan(vllm_plan)
+    plan = read_plan(mindie_plan)
     monkeypatch.setattr("v4deploy.commands.up.make_plan", lambda *_: Result(kind="plan", data=plan))
     ran = v4deploy("up", "v4-flash", "--ignore-checks")
     assert ran.code == ExitCode.USAGE

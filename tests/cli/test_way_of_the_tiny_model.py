@@ -296,6 +296,7 @@ def test_a_plan_file_is_pulled_as_it_says(v4deploy: V4Deploy, tmp_path: Path) ->
 def test_up_serves_until_ctrl_c_and_leaves_no_process(tmp_path: Path) -> None:
     port = free_port()
     arguments = ["up", "tiny", "--context", "1024", "--port", str(port), "--output", str(tmp_path / "launch")]
+    arguments += ["--smoke", "first-answer"]
     argv = [sys.executable, "-m", "v4deploy", *arguments]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

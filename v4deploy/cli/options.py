@@ -14,6 +14,13 @@ from v4deploy.domain.plan import Prefer
 DEFAULT_MODEL = "v4-flash"
 
 
+class SmokeMode(StrEnum):
+    """What makes ready. FULL: the smoke test passed. FIRST_ANSWER: a completion came back, whatever it says."""
+
+    FULL = "full"
+    FIRST_ANSWER = "first-answer"
+
+
 class ProgressMode(StrEnum):
     """How to show a transfer. AUTO: bars on a terminal, else lines; nothing with `--quiet` and `--json`."""
 
@@ -154,3 +161,4 @@ Timeout = Annotated[
     float | None,
     typer.Option("--timeout", metavar="SECONDS", help="how long to wait for the first answer", show_default=False),
 ]
+Smoke = Annotated[SmokeMode, typer.Option("--smoke", help="what makes ready: the smoke test, or any first answer")]

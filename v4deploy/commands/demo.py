@@ -27,6 +27,7 @@ from v4deploy.domain.units import format_gb
 from v4deploy.serve.health import Completion
 from v4deploy.serve.run import running_engine
 from v4deploy.serve.signals import held_back
+from v4deploy.serve.smoke.result import SmokeReport
 from v4deploy.serve.state import State
 from v4deploy.serve.supervisor import ServeEvent
 from v4deploy.shapes.hub_server import LoopbackHub
@@ -52,6 +53,7 @@ class DemoReport:
     model_bytes: int
     base_url: str
     answer: Completion
+    smoke: SmokeReport | None
     ready_seconds: float
     kept_in: str | None
 
@@ -113,7 +115,9 @@ def _run(environ: Mapping[str, str], base: Path, report: Report, *, kept: bool) 
         prepared = prepare(workspace, request, report=report)
         launch = prepare_launch(workspace, prepared.serve)
         report(Step(name="serve", state=StepState.STARTED, message=f"starting {launch.spec.engine}"))
-        with running_engine(launch.spec, log_path=launch.log_path, on_event=_teller(report)) as engine:
+        with running_engine(
+            launch.spec, log_path=launch.log_path, on_event=_teller(report), smoke=launch.smoke
+        ) as engine:
             seconds = f"after {engine.ready_seconds:.1f} s"
             report(
                 Step(name="serve", state=StepState.DONE, message=f"ready: it answered at {engine.base_url} {seconds}")
@@ -124,6 +128,7 @@ def _run(environ: Mapping[str, str], base: Path, report: Report, *, kept: bool) 
                 model_bytes=model_bytes,
                 base_url=engine.base_url,
                 answer=engine.first_completion,
+                smoke=engine.smoke_report,
                 ready_seconds=engine.ready_seconds,
                 kept_in=str(base) if kept else None,
             )

@@ -22,11 +22,13 @@ from v4deploy.engines import engine_module
 from v4deploy.engines.common import port_of, served_name
 from v4deploy.serve.health import Completion, Endpoint
 from v4deploy.serve.keys import read_api_keys
-from v4deploy.serve.locate import LocatedEngine, locate_llama_cpp
+from v4deploy.serve.locate import LocatedEngine, locate_llama_cpp, locate_program
 from v4deploy.serve.ports import require_free_port
 from v4deploy.serve.process import require_log_directory
 from v4deploy.serve.run import ServeOutcome
 from v4deploy.serve.run import serve as run_engine
+from v4deploy.serve.smoke.result import SmokeReport
+from v4deploy.serve.smoke.run import SmokeWish
 from v4deploy.serve.state import State
 from v4deploy.serve.supervisor import ServeEvent
 
@@ -43,22 +45,30 @@ class ServeRequest:
     Attributes:
         options: `weights_dir` and the engine's version are filled in.
         timeout_seconds: how long to wait for the first completion; None means computed from the weights.
+        is_examined: ready means that the smoke test passed, not only that a completion came back.
     """
 
     plan: Plan
     options: LaunchOptions
     weights_dir: Path | None = None
     timeout_seconds: float | None = None
+    is_examined: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeReport:
-    """How serving went. `first_answer` is None when it was stopped before it answered."""
+    """How serving went.
+
+    Attributes:
+        first_answer: None when it was stopped before it answered.
+        smoke: None when it was stopped before, or not asked for.
+    """
 
     model: str
     base_url: str
     log: str
     first_answer: Completion | None
+    smoke: SmokeReport | None
     elapsed_seconds: float
 
 
@@ -70,6 +80,7 @@ class Launch:
     plan: Plan
     log_path: Path
     api_key: str | None
+    smoke: SmokeWish | None
     findings: tuple[Finding, ...] = ()
 
 
@@ -131,15 +142,33 @@ def prepare_launch(workspace: Workspace, request: ServeRequest) -> Launch:
     spec = ready.engine.launch(engine_module(ready.profile.id).launch_spec(plan, ready.options, ready.profile))
     if request.timeout_seconds is not None:
         spec = replace(spec, ready=replace(spec.ready, timeout_seconds=request.timeout_seconds))
-    return Launch(spec=spec, plan=plan, log_path=ready.log_path, api_key=ready.api_key, findings=ready.findings)
+    return Launch(
+        spec=spec,
+        plan=plan,
+        log_path=ready.log_path,
+        api_key=ready.api_key,
+        smoke=smoke_wish(plan, spec) if request.is_examined else None,
+        findings=ready.findings,
+    )
+
+
+def smoke_wish(plan: Plan, spec: LaunchSpec) -> SmokeWish:
+    """What the engine of a plan is tested with: its own micro-batch and context; random weights are not judged."""
+    return SmokeWish(
+        model=spec.served_name,
+        content_judged=not plan.release.random_weights,
+        micro_batch_tokens=plan.chosen.batch_tokens,
+        context_tokens=plan.chosen.context_tokens,
+    )
 
 
 def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Result[ServeReport]:
-    """Run the engine in the foreground until Ctrl-C (exit code 130); ready means that a completion came back.
+    """Run the engine in the foreground until Ctrl-C (exit code 130); ready means that the smoke test passed.
 
     Raises:
         LaunchError: it could not be started, or ended by itself.
         NotReadyError: it gave no answer in time.
+        CheckFailedError: it answers, and the smoke test failed.
     """
     launch = prepare_launch(workspace, request)
     base_url = f"{Endpoint(bind=launch.spec.bind, port=launch.spec.port).base_url}/v1"
@@ -154,7 +183,12 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
             report(Step(name="serve", state=StepState.NOTE, message=event.message))
 
     outcome = run_engine(
-        launch.spec, log_path=launch.log_path, on_event=tell, api_key=launch.api_key, stop=threading.Event()
+        launch.spec,
+        log_path=launch.log_path,
+        on_event=tell,
+        api_key=launch.api_key,
+        stop=threading.Event(),
+        smoke=launch.smoke,
     )
     answered = "" if outcome.first_completion else " before it answered"
     ended = InterruptedRunError(f"stopped on request{answered}; the engine has ended") if outcome.interrupted else None
@@ -168,6 +202,7 @@ def _report(launch: Launch, base_url: str, outcome: ServeOutcome) -> ServeReport
         base_url=base_url,
         log=str(launch.log_path),
         first_answer=outcome.first_completion,
+        smoke=outcome.smoke_report,
         elapsed_seconds=outcome.elapsed_seconds,
     )
 
@@ -181,10 +216,12 @@ def free_port() -> int:
 
 def _locate(workspace: Workspace, plan: Plan) -> LocatedEngine:
     chosen = plan.chosen
+    if chosen.engine is EngineId.VLLM:
+        return locate_program(chosen.engine, "vllm", workspace.system.which("vllm"))
     if chosen.engine is not EngineId.LLAMA_CPP:
         named = f"{plan.release.id} --quant {chosen.checkpoint.quant}"
         raise UsageError(
-            f"`serve` and `up` start llama.cpp; this plan is for {chosen.engine}",
+            f"`serve` and `up` start llama.cpp and vLLM; this plan is for {chosen.engine}",
             hint=f"fetch the weights with `v4deploy pull {named}`, write what starts them with "
             f"`v4deploy render {named} --engine {chosen.engine}`; or try `--engine llama.cpp`",
         )

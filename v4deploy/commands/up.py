@@ -36,6 +36,7 @@ class UpRequest:
     output: Path
     ignore_checks: bool = False
     timeout_seconds: float | None = None
+    is_examined: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,12 @@ def prepare(workspace: Workspace, request: UpRequest, *, report: Report) -> Prep
     check_options(request.options, request.timeout_seconds)
     checked = _doctor(workspace, request, report)
     plan = _plan(workspace, request, report)
-    start = ServeRequest(plan=plan, options=request.options, timeout_seconds=request.timeout_seconds)
+    start = ServeRequest(
+        plan=plan,
+        options=request.options,
+        timeout_seconds=request.timeout_seconds,
+        is_examined=request.is_examined,
+    )
     # Before the pull: hours of download must not end in a port that was taken all along.
     preflight(workspace, start)
     _step(report, "pull", f"{plan.chosen.checkpoint.repo}, {plan.chosen.checkpoint.quant}")

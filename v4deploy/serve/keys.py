@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import UsageError
+
+_VARIABLES = {EngineId.VLLM: "VLLM_API_KEY"}
+"""Engines that read no file with keys take one from their environment, which only their own user can see."""
+
+
+def key_environment(engine: EngineId, key: str | None) -> Mapping[str, str]:
+    """Variables that give an engine its key; empty where it needs none, or reads a file."""
+    return {_VARIABLES[engine]: key} if key and engine in _VARIABLES else {}
 
 
 def read_api_keys(path: str) -> tuple[str, ...]:

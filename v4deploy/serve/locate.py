@@ -1,4 +1,4 @@
-"""Which llama.cpp is on this machine: a `llama-server` program, else the one inside a Python wheel."""
+"""Which engine is on this machine; for llama.cpp a `llama-server` program, else the one inside a Python wheel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WHEEL = "xllamacpp"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocatedEngine:
-    """How to call llama.cpp.
+    """How to call an engine.
 
     Attributes:
         argv_prefix: what takes the place of the program in a LaunchSpec.
@@ -51,6 +51,22 @@ def choose_llama_cpp(*, llama_server: str | None, wheel_version: str | None, pyt
         # The wheel's version ends in llama.cpp's build number.
         return LocatedEngine(argv_prefix=prefix, embedded=True, build=wheel_version.rsplit(".", 1)[-1])
     raise LaunchError("there is no llama.cpp on this machine", hint=install_hint(EngineId.LLAMA_CPP))
+
+
+def locate_program(engine: EngineId, program: str, found: str | None) -> LocatedEngine:
+    """An engine that is a program on PATH.
+
+    Args:
+        engine: which one.
+        program: its name.
+        found: its absolute path; None when a search of PATH found nothing.
+
+    Raises:
+        LaunchError: it is not there.
+    """
+    if found is None:
+        raise LaunchError(f"there is no `{program}` on PATH", hint=install_hint(engine))
+    return LocatedEngine(argv_prefix=(found,), embedded=False, build=None)
 
 
 def locate_llama_cpp(llama_server: str | None) -> LocatedEngine:

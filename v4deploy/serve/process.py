@@ -15,9 +15,9 @@ from pathlib import Path
 from v4deploy.domain.engine import LaunchSpec
 from v4deploy.domain.errors import LaunchError
 from v4deploy.serve.failures import install_hint
+from v4deploy.serve.log import rotate, tail
 from v4deploy.serve.tether import tethered
 
-_TAIL_BYTES = 64 * 1024
 _STEP_SECONDS = 0.1
 
 
@@ -48,7 +48,7 @@ class EngineProcess:
         """Start the engine: own session and process group, no standard input, all output to `log_path`.
 
         The engine writes the file itself, so it never waits for us to read a pipe, and its last words are there even
-        when we are killed. The log of the run before is kept beside it as `<name>.1`.
+        when we are killed. The logs of earlier runs are kept beside it (see `log.py`).
 
         Raises:
             LaunchError: the program is missing or cannot be executed, or the log cannot be written.
@@ -57,9 +57,9 @@ class EngineProcess:
         require_program(spec, environ)
         require_log_directory(log_path)
         try:
-            if log_path.exists():
-                log_path.replace(log_path.with_name(f"{log_path.name}.1"))
-            log = log_path.open("wb")
+            rotate(log_path)
+            # To append, so that it can be cut while the engine writes.
+            log = log_path.open("ab")
         except OSError as error:
             raise _no_log(log_path, error) from error
         with log:
@@ -88,15 +88,7 @@ class EngineProcess:
 
     def tail(self, lines: int) -> tuple[str, ...]:
         """The last lines of its log that are not empty. At most 64 KiB are read, however long the log is."""
-        try:
-            with self.log_path.open("rb") as log:
-                log.seek(max(0, os.fstat(log.fileno()).st_size - _TAIL_BYTES))
-                text = log.read().decode("utf-8", "replace")
-        except OSError as error:
-            return (f"(the log {self.log_path} cannot be read: {error})",)
-        # Progress bars rewrite their line with carriage returns; the last state of each line is what one would see.
-        shown = (line.rstrip().rsplit("\r", 1)[-1].rstrip() for line in text.split("\n"))
-        return tuple(line for line in shown if line)[-lines:]
+        return tail(self.log_path, lines)
 
     def stop(self, *, timeout_seconds: float, hurry: Callable[[], bool]) -> EngineExit:
         """SIGTERM to the group, SIGKILL after the timeout or as soon as `hurry` says so; returns when all is gone."""

@@ -12,6 +12,8 @@ from v4deploy.domain.engine import LaunchSpec
 from v4deploy.serve.health import Completion
 from v4deploy.serve.process import EngineExit
 from v4deploy.serve.signals import interrupts
+from v4deploy.serve.smoke.result import SmokeReport
+from v4deploy.serve.smoke.run import SmokeWish
 from v4deploy.serve.state import State
 from v4deploy.serve.supervisor import ServeEvent, Supervisor
 
@@ -22,12 +24,14 @@ class ServeOutcome:
 
     Attributes:
         first_completion: None when it was stopped before it answered.
+        smoke_report: None when it was not asked for, or not finished.
         exit: how the engine's process ended.
         elapsed_seconds: from its start to its end.
         interrupted: a signal asked for the end, not the caller's event.
     """
 
     first_completion: Completion | None
+    smoke_report: SmokeReport | None
     exit: EngineExit
     elapsed_seconds: float
     interrupted: bool
@@ -35,22 +39,24 @@ class ServeOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningEngine:
-    """An engine that answered. `ready_seconds`: from its start to its first completion."""
+    """An engine that answered. `ready_seconds`: from its start until it counted as ready."""
 
     base_url: str
     pid: int
     log_path: Path
     first_completion: Completion
+    smoke_report: SmokeReport | None
     ready_seconds: float
 
 
-def serve(
+def serve(  # noqa: PLR0913 - keywords, one each
     spec: LaunchSpec,
     *,
     log_path: Path,
     on_event: Callable[[ServeEvent], None],
     api_key: str | None,
     stop: threading.Event,
+    smoke: SmokeWish | None = None,
 ) -> ServeOutcome:
     """Run an engine until `stop` is set or a signal comes, then end it with all that it started.
 
@@ -58,15 +64,18 @@ def serve(
         spec: what to start.
         log_path: where the engine's output goes; the output of the run before is kept as `<name>.1`.
         on_event: called in this thread for every change of state, and now and then while the engine loads.
-        api_key: the key that the engine asks for; sent in a header only. None: it asks for none.
+        api_key: the key that the engine asks for; sent in a header, and given to vLLM in its environment.
+            None: it asks for none.
         stop: set it, from any thread, to end. It is set by SIGINT, SIGTERM and SIGHUP.
+        smoke: what to test before it counts as ready; None: one completion is enough.
 
     Raises:
         LaunchError: the port is taken, the program is missing, or the engine ended by itself.
         NotReadyError: it gave no answer in the time of `spec.ready`, or refused to answer.
+        CheckFailedError: it answers, and the smoke test failed.
     """
     with interrupts(stop) as signals:
-        supervisor = Supervisor(spec, log_path=log_path, on_event=on_event, api_key=api_key, stop=stop)
+        supervisor = Supervisor(spec, log_path=log_path, on_event=on_event, api_key=api_key, stop=stop, smoke=smoke)
         try:
             supervisor.start()
             supervisor.run_until(frozenset({State.STOPPING}))
@@ -75,6 +84,7 @@ def serve(
         assert supervisor.exit is not None, "close() waits for the end of what start() started"
         return ServeOutcome(
             first_completion=supervisor.first_completion,
+            smoke_report=supervisor.smoke_report,
             exit=supervisor.exit,
             elapsed_seconds=supervisor.elapsed_seconds,
             interrupted=signals.count > 0,
@@ -83,7 +93,12 @@ def serve(
 
 @contextlib.contextmanager
 def running_engine(
-    spec: LaunchSpec, *, log_path: Path, on_event: Callable[[ServeEvent], None], api_key: str | None = None
+    spec: LaunchSpec,
+    *,
+    log_path: Path,
+    on_event: Callable[[ServeEvent], None],
+    api_key: str | None = None,
+    smoke: SmokeWish | None = None,
 ) -> Iterator[RunningEngine]:
     """Start an engine, yield it once it answered, and end it after the block, however the block ends.
 
@@ -92,11 +107,12 @@ def running_engine(
     Raises:
         LaunchError: as `serve`.
         NotReadyError: as `serve`.
+        CheckFailedError: as `serve`.
         KeyboardInterrupt: SIGINT, SIGTERM or SIGHUP came, before, inside or after the block; the engine is ended first.
     """
     stop = threading.Event()
     with interrupts(stop) as signals:
-        supervisor = Supervisor(spec, log_path=log_path, on_event=on_event, api_key=api_key, stop=stop)
+        supervisor = Supervisor(spec, log_path=log_path, on_event=on_event, api_key=api_key, stop=stop, smoke=smoke)
         try:
             supervisor.start()
             supervisor.run_until(frozenset({State.READY, State.STOPPING}))
@@ -107,6 +123,7 @@ def running_engine(
                 pid=supervisor.process.pid,
                 log_path=log_path,
                 first_completion=supervisor.first_completion,
+                smoke_report=supervisor.smoke_report,
                 ready_seconds=supervisor.elapsed_seconds,
             )
             try:

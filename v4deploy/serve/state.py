@@ -10,8 +10,9 @@ class State(StrEnum):
     """What an engine is doing.
 
     STARTING: the process runs, its port is closed. LOADING: it answers that it is not ready. WARMING: health is good,
-    no completion came back yet. READY: a completion came back. DEGRADED: was ready, fails its health checks.
-    STOPPING: it was asked to end. STOPPED: it ended because it was asked. FAILED: it ended, or was given up, by itself.
+    and it is being asked. READY: a completion came back, and the smoke test found nothing wrong. DEGRADED: was ready,
+    fails its health checks. STOPPING: it was asked to end. STOPPED: it ended because it was asked. FAILED: it ended, or
+    was given up, by itself.
     """
 
     STARTING = "starting"
@@ -29,8 +30,8 @@ class Observation(StrEnum):
 
     CLOSED: its port refuses. BUSY: it answers 503. HEALTHY: it answers 200 on its health path. UNHEALTHY: it was
     ready before and fails several health checks in a row. ANSWERED: a completion with content came back. NO_ANSWER:
-    a completion failed or was empty. EXITED: its process ended. STOP_ASKED: somebody wants it to end. GIVEN_UP: time
-    or patience is over.
+    a completion failed or was empty. UNSOUND: completions come back, and the smoke test failed. EXITED: its process
+    ended. STOP_ASKED: somebody wants it to end. GIVEN_UP: time or patience is over.
     """
 
     CLOSED = "closed"
@@ -39,6 +40,7 @@ class Observation(StrEnum):
     UNHEALTHY = "unhealthy"
     ANSWERED = "answered"
     NO_ANSWER = "no-answer"
+    UNSOUND = "unsound"
     EXITED = "exited"
     STOP_ASKED = "stop-asked"
     GIVEN_UP = "given-up"
@@ -59,6 +61,7 @@ _CHANGES: Mapping[State, Mapping[Observation, State]] = {
         **_ANY_LIVE,
         Observation.BUSY: State.LOADING,
         Observation.ANSWERED: State.READY,
+        Observation.UNSOUND: State.FAILED,
         Observation.UNHEALTHY: State.DEGRADED,
     },
     State.READY: {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from v4deploy.domain.engine import LaunchSpec
-from v4deploy.domain.errors import LaunchError, NotReadyError, V4DeployError
+from v4deploy.domain.errors import CheckFailedError, LaunchError, NotReadyError, V4DeployError
 from v4deploy.serve.failures import diagnose
-from v4deploy.serve.health import Completion, Endpoint, Health, check_health, complete
+from v4deploy.serve.health import Completion, Endpoint, Health, check_health
+from v4deploy.serve.keys import key_environment
+from v4deploy.serve.loading import doing
+from v4deploy.serve.log import cut
 from v4deploy.serve.ports import require_free_port
 from v4deploy.serve.process import EngineExit, EngineProcess
+from v4deploy.serve.smoke.result import SmokeReport
+from v4deploy.serve.smoke.run import SmokeWish
 from v4deploy.serve.state import ENDED, Observation, State, after
+from v4deploy.serve.trial import Trial
 
 _TICK_SECONDS = 0.05
 _SETTLED_TICK_SECONDS = 0.25
@@ -47,17 +53,23 @@ _NEWS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeEvent:
-    """Something to tell the user. `elapsed_seconds` counts from the start of the engine."""
+    """Something to tell the user.
+
+    Attributes:
+        elapsed_seconds: since the start of the engine.
+        pid: of the engine; None before it was started.
+    """
 
     state: State
     message: str
     elapsed_seconds: float
+    pid: int | None = None
 
 
 class Supervisor:
     """Holds all that changes while an engine runs; lives in one thread. Call `start` and later always `close`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords, one each
         self,
         spec: LaunchSpec,
         *,
@@ -65,18 +77,22 @@ class Supervisor:
         on_event: Callable[[ServeEvent], None],
         api_key: str | None,
         stop: threading.Event,
+        smoke: SmokeWish | None = None,
     ) -> None:
         self.endpoint = Endpoint(bind=spec.bind, port=spec.port, api_key=api_key)
         self.process: EngineProcess | None = None
         self.state = State.STARTING
         self.first_completion: Completion | None = None
+        self.smoke_report: SmokeReport | None = None
         self.exit: EngineExit | None = None
         self._spec = spec
         self._log_path = log_path
         self._on_event = on_event
         self._stop = stop
         self._begun = time.monotonic()
-        self._question: queue.SimpleQueue[Completion] | None = None
+        self._trial = Trial(self.endpoint, spec)
+        self._smoke = smoke
+        self._was_ready = False
         self._next_check = 0.0
         self._next_report = _FIRST_REPORT_SECONDS
         self._missed_checks = 0
@@ -96,7 +112,8 @@ class Supervisor:
         """
         require_free_port(self._spec.bind, self._spec.port)
         self._begun = time.monotonic()
-        self.process = EngineProcess.start(self._spec, log_path=self._log_path, environ=os.environ)
+        environ = {**os.environ, **key_environment(self._spec.engine, self.endpoint.api_key)}
+        self.process = EngineProcess.start(self._spec, log_path=self._log_path, environ=environ)
         self._tell(f"started {self._spec.engine} (pid {self.process.pid}); its output goes to {self._log_path}")
 
     def run_until(self, states: frozenset[State]) -> None:
@@ -105,6 +122,7 @@ class Supervisor:
         Raises:
             LaunchError: the engine ended by itself.
             NotReadyError: it gave no answer in the time allowed, or refused to answer.
+            CheckFailedError: it answers, and the smoke test failed.
         """
         while self.state not in states:
             observation = self._look()
@@ -139,13 +157,16 @@ class Supervisor:
             return Observation.EXITED
         if self.first_completion is None and self.elapsed_seconds >= self._spec.ready.timeout_seconds:
             return Observation.GIVEN_UP
-        if self._question is not None:
-            return self._hear(self._question)
+        if self._trial.asking is not None:
+            return self._hear()
         return self._check() if self.elapsed_seconds >= self._next_check else None
 
     def _check(self) -> Observation | None:
         report = check_health(self.endpoint, self._spec.ready.health_path, timeout_seconds=_HEALTH_TIMEOUT_SECONDS)
         self._next_check = self.elapsed_seconds + self._interval_seconds()
+        with contextlib.suppress(OSError):
+            # A disk too full for the copy is the engine's next trouble, and its log will say so.
+            cut(self._log_path)
         if report.health is Health.HEALTHY:
             self._missed_checks = 0
             if self.state is State.WARMING:
@@ -153,7 +174,7 @@ class Supervisor:
             return Observation.HEALTHY
         self._missed_checks += 1
         self._last_trouble = report.detail
-        if self.first_completion is not None:
+        if self._was_ready:
             return Observation.UNHEALTHY if self._missed_checks >= _MISSED_CHECKS else None
         return {Health.REFUSED: Observation.CLOSED, Health.LOADING: Observation.BUSY}.get(report.health)
 
@@ -168,35 +189,32 @@ class Supervisor:
         return min(_SLOWEST_CHECK_SECONDS, max(_TICK_SECONDS, self.elapsed_seconds / 10))
 
     def _ask(self) -> None:
-        """Ask for a completion in a thread, because real weights may take minutes and a stop must not wait for them."""
-        answers: queue.SimpleQueue[Completion] = queue.SimpleQueue()
         left_seconds = self._spec.ready.timeout_seconds
         if self.first_completion is None:
             left_seconds = max(_TICK_SECONDS, left_seconds - self.elapsed_seconds)
+        self._trial.ask_once(timeout_seconds=left_seconds)
 
-        def ask() -> None:
-            answers.put(
-                complete(
-                    self.endpoint,
-                    self._spec.ready.completion_path,
-                    model=self._spec.served_name,
-                    timeout_seconds=left_seconds,
-                )
-            )
+    def _hear(self) -> Observation | None:
+        match self._trial.hear():
+            case None:
+                return None
+            case str() as asking:
+                self._tell(f"smoke test: asking for {asking}")
+                return None
+            case SmokeReport() as report:
+                self.smoke_report = report
+                return Observation.UNSOUND if report.failed else Observation.ANSWERED
+            case Completion(answered=True) as completion:
+                self._empty_answers = 0
+                self.first_completion = self.first_completion or completion
+                if self._smoke is None or self.smoke_report is not None:
+                    return Observation.ANSWERED
+                self._trial.examine(self._smoke)
+                return None
+            case completion:
+                return self._unanswered(completion)
 
-        threading.Thread(target=ask, name="first-completion", daemon=True).start()
-        self._question = answers
-
-    def _hear(self, answers: queue.SimpleQueue[Completion]) -> Observation | None:
-        try:
-            completion = answers.get_nowait()
-        except queue.Empty:
-            return None
-        self._question = None
-        if completion.answered:
-            self._empty_answers = 0
-            self.first_completion = self.first_completion or completion
-            return Observation.ANSWERED
+    def _unanswered(self, completion: Completion) -> Observation:
         self._last_trouble = completion.failure or "it answered with nothing"
         self._empty_answers += completion.failure is None
         hopeless = completion.refused or self._empty_answers >= _EMPTY_ANSWERS
@@ -205,39 +223,77 @@ class Supervisor:
     def _changed(self, before: State, observation: Observation | None) -> None:
         self._next_check = 0.0
         if self.state is State.FAILED:
-            error = self._died(before) if observation is Observation.EXITED else self._gave_up(before)
+            error = self._failure(before, observation)
             self._tell(error.message)
             raise error
-        self._tell(_NEWS[self.state] + (f": {self._last_trouble}" if self.state is State.DEGRADED else ""))
+        self._was_ready |= self.state is State.READY
+        passed = ", and the smoke test passed" if self.state is State.READY and self.smoke_report else ""
+        trouble = f": {self._last_trouble}" if self.state is State.DEGRADED else ""
+        self._tell(f"{_NEWS[self.state]}{passed}{trouble}")
+
+    def _failure(self, before: State, observation: Observation | None) -> V4DeployError:
+        match observation:
+            case Observation.EXITED:
+                return self._died(before)
+            case Observation.UNSOUND:
+                return self._unsound()
+            case _:
+                return self._gave_up(before)
 
     def _report(self) -> None:
         if self.state in {State.STARTING, State.LOADING} and self.elapsed_seconds >= self._next_report:
             self._next_report = self.elapsed_seconds + min(_SLOWEST_REPORT_SECONDS, self.elapsed_seconds)
-            self._tell("".join(self._running_process().tail(1)) or "it has printed nothing yet")
+            last = "".join(self._running_process().tail(1)) or "it has printed nothing yet"
+            words = doing(self._running_process().tail(_DIAGNOSED_LINES))
+            self._tell(f"after {self.elapsed_seconds:.0f} s it {words}" if words else last)
 
     def _died(self, before: State) -> V4DeployError:
         process = self._running_process()
         ended = process.exit()
         diagnosis = diagnose(self._spec.engine, process.tail(_DIAGNOSED_LINES), ended.signal if ended else None)
-        doing = "after it had been ready" if self.first_completion else f"while {_DOING[before]}"
+        when = "after it had been ready" if self._was_ready else f"while {self._was_doing(before)}"
         cause = f": {diagnosis.cause}" if diagnosis else ""
         return LaunchError(
-            f"{self._spec.engine} ended with {ended} {doing}{cause}",
+            f"{self._spec.engine} ended with {ended} {when}{cause}",
             hint=diagnosis.fix if diagnosis else f"read its whole output: {self._log_path}",
             details=process.tail(_SHOWN_LINES),
         )
 
     def _gave_up(self, before: State) -> V4DeployError:
         trouble = f" ({self._last_trouble})" if self._last_trouble else ""
+        was_doing = f"it was {self._was_doing(before)}{trouble}"
         return NotReadyError(
-            f"{self._spec.engine} was not ready after {self.elapsed_seconds:.0f} s: it was {_DOING[before]}{trouble}",
+            f"{self._spec.engine} was not ready after {self.elapsed_seconds:.0f} s: {was_doing}",
             hint=f"read its whole output: {self._log_path}",
             details=self._running_process().tail(_SHOWN_LINES),
         )
+
+    def _unsound(self) -> V4DeployError:
+        assert self.smoke_report is not None, "it is what failed"
+        first = self.smoke_report.failed[0]
+        evidence = tuple(
+            line
+            for check in self.smoke_report.failed
+            for line in (f"{check.id}: {check.summary}", f"  asked: {check.asked}", f"  came back: {check.answered}")
+        )
+        return CheckFailedError(
+            f"{self._spec.engine} is healthy and answers, but the smoke test failed: {first.id}: {first.summary}",
+            hint=f"{first.fix or f'read its output: {self._log_path}'}; `--smoke first-answer` serves it all the same",
+            details=evidence,
+        )
+
+    def _was_doing(self, state: State) -> str:
+        if state is State.WARMING and self.first_completion is not None:
+            return f"answering the smoke test ({self._trial.asking})"
+        words = (
+            doing(self._running_process().tail(_DIAGNOSED_LINES)) if state in {State.STARTING, State.LOADING} else None
+        )
+        return f"{_DOING[state]}; its log says that it {words}" if words else _DOING[state]
 
     def _running_process(self) -> EngineProcess:
         assert self.process is not None, "start() comes first"
         return self.process
 
     def _tell(self, message: str) -> None:
-        self._on_event(ServeEvent(state=self.state, message=message, elapsed_seconds=self.elapsed_seconds))
+        pid = self.process.pid if self.process else None
+        self._on_event(ServeEvent(state=self.state, message=message, elapsed_seconds=self.elapsed_seconds, pid=pid))

@@ -43,6 +43,8 @@ PROSE_TOKENS = 256
 THINKING_TOKENS = 2048
 """For endpoints that cannot be asked not to think first."""
 
+UNREAD_TOKENS = 8
+
 _CHARACTERS_A_TOKEN = 4.0
 """Of English text, where the endpoint does not count tokens."""
 
@@ -53,10 +55,12 @@ class Dialect:
 
     Attributes:
         thinks: it may think before it answers, so answers need room; false where it took the request not to.
+        is_read: somebody judges its answers; what nobody reads need not be long.
     """
 
     model: str
     thinks: bool = False
+    is_read: bool = True
 
     def request(
         self, *turns: str, tokens: int = ANSWER_TOKENS, stream: bool = False, tools: bool = False
@@ -66,7 +70,7 @@ class Dialect:
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [{"role": roles[number % 2], "content": text} for number, text in enumerate(turns)],
-            "max_tokens": max(tokens, THINKING_TOKENS) if self.thinks else tokens,
+            "max_tokens": self._most(tokens),
             # What fails now shall fail again when it is looked into.
             "temperature": 0,
             "stream": stream,
@@ -79,6 +83,11 @@ class Dialect:
             # V4's templates call it `thinking`; others listen to `enable_thinking`.
             body["chat_template_kwargs"] = {"thinking": False, "enable_thinking": False}
         return body
+
+    def _most(self, tokens: int) -> int:
+        if not self.is_read:
+            return UNREAD_TOKENS
+        return max(tokens, THINKING_TOKENS) if self.thinks else tokens
 
 
 def long_prompt(characters: int) -> str:

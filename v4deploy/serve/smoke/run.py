@@ -76,13 +76,13 @@ def smoke_test(
 def examine(
     ask: Ask, wish: SmokeWish, *, on_check: Callable[[str], None]
 ) -> tuple[tuple[CheckResult, ...], Figures, bool]:
-    """The order of the requests, each made from what the ones before it told.
+    """The requests in their order, each made from what the ones before it told.
 
     Returns the checks, what was measured, and whether the first request was answered with anything.
     """
     judge = Judge(content_judged=wish.content_judged)
     on_check("a question with a known answer")
-    dialect, first = _first(ask, Dialect(model=wish.model))
+    dialect, first = _first(ask, Dialect(model=wish.model, is_read=wish.content_judged))
     checks = judge.chat(first)
     if checks[0].outcome is Outcome.FAIL:
         rest = not_run(tuple(CheckId)[2:], "there was no first completion")

@@ -125,13 +125,13 @@ def test_the_embedded_engine_is_not_started_for_a_gpu(tmp_path: Path) -> None:
         prepare_launch(workspace(tmp_path), request)
 
 
-def test_serve_names_the_way_for_engines_that_it_does_not_start(tmp_path: Path) -> None:
+def test_serve_wants_vllm_on_the_path(tmp_path: Path) -> None:
     directory = tmp_path / "mine"
     directory.mkdir()
     (directory / "model-00001-of-00048.safetensors").write_bytes(b"x")
     request = ServeRequest(
         plan=planned(tmp_path, "4x h100 + 1TB"), options=LaunchOptions(weights_dir=""), weights_dir=directory
     )
-    with pytest.raises(UsageError, match="this plan is for vllm") as caught:
+    with pytest.raises(LaunchError, match="there is no `vllm` on PATH") as caught:
         prepare_launch(workspace(tmp_path), request)
-    assert "v4deploy render v4-flash-0731 --quant native --engine vllm" in str(caught.value.hint)
+    assert "install vLLM" in str(caught.value.hint)

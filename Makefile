@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow contract check wheel-smoke fit-speed vllm-residuals bench-pull bench-verify recordings-table clean
+.PHONY: demo test test-slow contract check wheel-smoke fit-speed vllm-residuals llama-residuals read-graphs bench-pull bench-verify recordings-table clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/v4deploy demo
@@ -49,6 +49,14 @@ bench-verify: $(VENV)/.installed
 # Prints the table of docs/vllm-memory.md: published figures of vLLM's memory beside ours.
 vllm-residuals: $(VENV)/.installed
 	@$(BIN)/python -m tests.planning.published_vllm
+
+# Asks the installed llama.cpp for every context of the grid and prints the table of docs/llama-cpp-memory.md.
+llama-residuals: $(VENV)/.installed
+	@$(BIN)/python -m tests.contract.llama_cpp_grid
+
+# Reads the graphs that the installed llama.cpp reserves memory for, and writes profiles/compute_graphs/llama.cpp.yaml.
+read-graphs: $(VENV)/.installed
+	$(BIN)/python -m tools.read_compute_graphs --write
 
 clean:
 	rm -rf $(VENV) dist build

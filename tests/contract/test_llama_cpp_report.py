@@ -71,7 +71,7 @@ def report(path: Path, context: int, micro_batch: int, slots: int) -> tuple[int,
     [(8192, 512, 1), (131_072, 512, 1), (1_048_576, 512, 1), (131_072, 2048, 1), (200_000, 512, 1), (262_144, 512, 4)],
 )
 def test_within_one_per_cent_of_the_engines_own_report(
-    shape: tuple[Path, Architecture], context: int, micro_batch: int, slots: int
+    shape: tuple[Path, Architecture], context: int, micro_batch: int, slots: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, architecture = shape
     model, cache, compute = report(path, context, micro_batch, slots)
@@ -88,4 +88,9 @@ def test_within_one_per_cent_of_the_engines_own_report(
     assert total == pytest.approx(model + cache + compute, rel=0.01)
     # Without the weights, which would hide anything else; the report cuts to whole MiB.
     rest = total - weights / MIB
+    with capsys.disabled():
+        print(  # noqa: T201 - what the engine says beside ours is what this suite is for
+            f"\n{architecture.id}, {context:,} tokens x {slots}, batch {micro_batch:,}: "
+            f"cache and compute buffer {cache + compute:,} MiB by llama-server, {rest:,.2f} by us"
+        )
     assert rest == pytest.approx(cache + compute, rel=0.001, abs=2)

@@ -27,6 +27,10 @@ _CONTEXT_SWITCHES = bytes((0, 1, 1, 1, 1, 0))
 _SWITCHES_SEARCHED = range(120, 200)
 _COMPUTE = re.compile(r"compute buffer size = +([\d.]+) MiB")
 _CACHE = re.compile(r"(?:llama_kv_cache: size|, size) = +([\d.]+) MiB")
+_ERROR = 4
+"""ggml's number of the level (enum ggml_log_level)."""
+
+_INPUT_LINE = b"llama_graph_n_input_tensors"
 _MIB = 1 << 20
 
 
@@ -108,9 +112,9 @@ class Library:
         except AttributeError as error:
             raise LibraryError(f"this xllamacpp does not export llama.cpp: {error}") from error
 
-    def _logged(self, _level: int, text: bytes, _data: Any) -> None:
-        # Thousands of debug lines a context say nothing about sizes.
-        if b" = " in text:
+    def _logged(self, level: int, text: bytes, _data: Any) -> None:
+        # Thousands of debug lines a context name the graph's inputs and say nothing about sizes.
+        if level == _ERROR or (b" = " in text and not text.startswith(_INPUT_LINE)):
             self.log.append(text.decode(errors="replace"))
 
     @contextmanager

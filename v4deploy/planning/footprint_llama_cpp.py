@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from v4deploy.domain.hardware import HOST_POOL_ID, ComputeApi
+from v4deploy.domain.model import AttentionKind
 from v4deploy.domain.plan import Basis, Candidate, FootprintPart, FootprintRow
 from v4deploy.domain.split_memory import DeviceContext, SplitMemory
+from v4deploy.domain.units import format_gib
+from v4deploy.planning import split_sums
 from v4deploy.planning.attention import CacheSettings, attention_kinds, llama_cpp_layer_bytes
 from v4deploy.planning.case import Case
 from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer
@@ -17,13 +21,19 @@ from v4deploy.planning.weights_gguf import GgufParts, gguf_parts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """A candidate's sizes before they are placed."""
+    """A candidate's sizes before they are placed.
+
+    Attributes:
+        kinds: of each layer.
+        cache_bytes: of one layer and one slot, by kind.
+    """
 
     parts: GgufParts
     compute: ComputeBuffer
     context: DeviceContext | None
-    process_bytes: int
     loads: LayerLoads
+    kinds: tuple[AttentionKind, ...]
+    cache_bytes: Mapping[AttentionKind, int]
 
 
 def split_memory_of(case: Case) -> SplitMemory:
@@ -62,8 +72,9 @@ def needs(candidate: Candidate, case: Case) -> Needs | None:
         parts=parts,
         compute=compute,
         context=context,
-        process_bytes=split_memory_of(case).process_bytes_beside(parts.total_bytes),
         loads=loads,
+        kinds=kinds,
+        cache_bytes=by_kind,
     )
 
 
@@ -72,18 +83,17 @@ def footprint(candidate: Candidate, case: Case) -> tuple[FootprintRow, ...] | No
     sizes = needs(candidate, case)
     if sizes is None:
         return None
+    placed = _Placed(candidate=candidate, sizes=sizes, memory=split_memory_of(case))
     indices = candidate.layout.device_indices
     if not indices or case.is_unified(indices):
-        return _one_pool(sizes, in_process=not indices)
+        return placed.in_one_pool(in_process=not indices)
     rows: list[FootprintRow] = []
     first_layer = 0
     for device, count in zip(case.devices(indices), candidate.layout.device_layers, strict=True):
-        layers = range(first_layer, first_layer + count)
-        rows += _device_rows(sizes, device.pool_id, layers, candidate.layout.host_expert_layers)
+        rows += placed.on_device(device.pool_id, range(first_layer, first_layer + count))
         first_layer += count
     last = case.devices(indices)[-1].pool_id
-    rows.append(_weights("output head", last, sizes.parts.output_bytes, sizes.parts))
-    return (*rows, *_host_rows(sizes, candidate.layout.host_expert_layers))
+    return (*rows, placed.output_head(last), *placed.on_host())
 
 
 def _reserved(candidate: Candidate, case: Case) -> ComputeBuffer | None:
@@ -100,92 +110,121 @@ def _reserved(candidate: Candidate, case: Case) -> ComputeBuffer | None:
     return replace(buffer, basis=Basis.ASSUMED, note=f"{buffer.note}; taken for {candidate.compute_api} too")
 
 
-def _one_pool(sizes: Needs, *, in_process: bool) -> tuple[FootprintRow, ...]:
-    """Without device pools everything lies in host memory; on a unified machine the margin holds the process."""
-    parts = sizes.parts
-    weights = FootprintRow(
-        part=FootprintPart.WEIGHTS,
-        what="weights",
-        pool_id=HOST_POOL_ID,
-        size_bytes=parts.total_bytes,
-        basis=parts.size_basis,
-        note=parts.size_note,
-    )
-    rows = (weights, _cache(HOST_POOL_ID, sum(sizes.loads.cache_bytes)), _compute(HOST_POOL_ID, sizes.compute))
-    return (*rows, _process(sizes)) if in_process else rows
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Placed:
+    """The rows of a candidate."""
 
+    candidate: Candidate
+    sizes: Needs
+    memory: SplitMemory
 
-def _device_rows(sizes: Needs, pool_id: str, layers: range, host_expert_layers: int) -> list[FootprintRow]:
-    parts, loads = sizes.parts, sizes.loads
-    resident = [layer for layer in layers if layer >= host_expert_layers]
-    rows = [_weights(f"dense weights of {_layers(len(layers))}", pool_id, len(layers) * loads.dense_bytes, parts)]
-    if resident:
-        size = sum(loads.experts_bytes[layer] for layer in resident)
-        rows.append(_weights(f"routed experts of {_layers(len(resident))}", pool_id, size, parts))
-    rows.append(_cache(pool_id, sum(loads.cache_bytes[layer] for layer in layers)))
-    rows.append(_compute(pool_id, sizes.compute))
-    if sizes.context is not None:
-        rows.append(
-            FootprintRow(
-                part=FootprintPart.OVERHEAD,
-                what="device context and pools",
-                pool_id=pool_id,
-                size_bytes=sizes.context.size_bytes,
-                basis=Basis.MEASURED if sizes.context.is_measured else Basis.ASSUMED,
-                note=sizes.context.note,
-            )
+    def in_one_pool(self, *, in_process: bool) -> tuple[FootprintRow, ...]:
+        """Without device pools everything lies in host memory; on a unified machine the margin holds the process."""
+        parts = self.sizes.parts
+        weights = FootprintRow(
+            part=FootprintPart.WEIGHTS,
+            what="weights",
+            pool_id=HOST_POOL_ID,
+            size_bytes=parts.total_bytes,
+            basis=parts.size_basis,
+            note=parts.size_note or "the sum of its files",
         )
-    return rows
+        rows = (weights, self._cache(HOST_POOL_ID, range(self.sizes.loads.layers)), self._compute(HOST_POOL_ID))
+        return (*rows, self._process()) if in_process else rows
 
+    def on_device(self, pool_id: str, layers: range) -> list[FootprintRow]:
+        """What a device holds of these layers."""
+        parts, loads, context = self.sizes.parts, self.sizes.loads, self.sizes.context
+        resident = [layer for layer in layers if layer >= self.candidate.layout.host_expert_layers]
+        rows = [
+            self._weights(
+                f"dense weights of {_layers(len(layers))}",
+                pool_id,
+                len(layers) * loads.dense_bytes,
+                split_sums.dense(parts, len(layers)),
+            )
+        ]
+        if resident:
+            rows.append(self._experts(pool_id, tuple(loads.experts_bytes[layer] for layer in resident)))
+        rows += [self._cache(pool_id, layers), self._compute(pool_id)]
+        if context is not None:
+            rows.append(
+                FootprintRow(
+                    part=FootprintPart.OVERHEAD,
+                    what="device context and pools",
+                    pool_id=pool_id,
+                    size_bytes=context.size_bytes,
+                    basis=Basis.MEASURED if context.is_measured else Basis.ASSUMED,
+                    note=context.note,
+                )
+            )
+        return rows
 
-def _host_rows(sizes: Needs, host_expert_layers: int) -> tuple[FootprintRow, ...]:
-    """What stays in host memory beside devices: the token embedding, offloaded experts, the process."""
-    parts = sizes.parts
-    rows = [_weights("token embedding", HOST_POOL_ID, parts.embedding_bytes, parts)]
-    if host_expert_layers:
-        size = sum(parts.layer_experts_bytes[:host_expert_layers])
-        rows.append(_weights(f"routed experts of {_layers(host_expert_layers)}", HOST_POOL_ID, size, parts))
-    return (*rows, _process(sizes))
+    def output_head(self, pool_id: str) -> FootprintRow:
+        parts = self.sizes.parts
+        return self._weights("output head", pool_id, parts.output_bytes, split_sums.end(parts))
 
+    def on_host(self) -> tuple[FootprintRow, ...]:
+        """What stays in host memory beside devices: the token embedding, offloaded experts, the process."""
+        parts, offloaded = self.sizes.parts, self.candidate.layout.host_expert_layers
+        rows = [self._weights("token embedding", HOST_POOL_ID, parts.embedding_bytes, split_sums.end(parts))]
+        if offloaded:
+            rows.append(self._experts(HOST_POOL_ID, parts.layer_experts_bytes[:offloaded]))
+        return (*rows, self._process())
 
-def _weights(what: str, pool_id: str, size_bytes: int, parts: GgufParts) -> FootprintRow:
-    return FootprintRow(
-        part=FootprintPart.WEIGHTS,
-        what=what,
-        pool_id=pool_id,
-        size_bytes=size_bytes,
-        basis=parts.basis,
-        note=parts.note,
-    )
+    def _experts(self, pool_id: str, layer_bytes: tuple[int, ...]) -> FootprintRow:
+        what = f"routed experts of {_layers(len(layer_bytes))}"
+        return self._weights(what, pool_id, sum(layer_bytes), split_sums.experts(layer_bytes))
 
+    def _weights(self, what: str, pool_id: str, size_bytes: int, arithmetic: str) -> FootprintRow:
+        return FootprintRow(
+            part=FootprintPart.WEIGHTS,
+            what=what,
+            pool_id=pool_id,
+            size_bytes=size_bytes,
+            basis=self.sizes.parts.basis,
+            note=self.sizes.parts.note,
+            arithmetic=arithmetic,
+        )
 
-def _cache(pool_id: str, size_bytes: int) -> FootprintRow:
-    return FootprintRow(
-        part=FootprintPart.KV_CACHE, what="KV cache", pool_id=pool_id, size_bytes=size_bytes, basis=Basis.FORMULA
-    )
+    def _cache(self, pool_id: str, layers: range) -> FootprintRow:
+        sizes = self.sizes
+        kinds = sizes.kinds[layers.start : layers.stop]
+        return FootprintRow(
+            part=FootprintPart.KV_CACHE,
+            what="KV cache",
+            pool_id=pool_id,
+            size_bytes=sum(sizes.loads.cache_bytes[layers.start : layers.stop]),
+            basis=Basis.FORMULA,
+            note="keys only, in cells by 256; every slot has the whole context to itself",
+            arithmetic=split_sums.cache(kinds, sizes.cache_bytes, self.candidate.concurrency),
+        )
 
+    def _compute(self, pool_id: str) -> FootprintRow:
+        compute = self.sizes.compute
+        return FootprintRow(
+            part=FootprintPart.COMPUTE,
+            what="compute buffer",
+            pool_id=pool_id,
+            size_bytes=compute.size_bytes,
+            basis=compute.basis,
+            note=compute.note,
+            arithmetic=split_sums.compute(self.candidate, self.sizes.loads.layers),
+        )
 
-def _compute(pool_id: str, compute: ComputeBuffer) -> FootprintRow:
-    return FootprintRow(
-        part=FootprintPart.COMPUTE,
-        what="compute buffer",
-        pool_id=pool_id,
-        size_bytes=compute.size_bytes,
-        basis=compute.basis,
-        note=compute.note,
-    )
+    def _process(self) -> FootprintRow:
+        memory, weight_bytes = self.memory, self.sizes.parts.total_bytes
+        return FootprintRow(
+            part=FootprintPart.OVERHEAD,
+            what="server process and prompt cache",
+            pool_id=HOST_POOL_ID,
+            size_bytes=memory.process_bytes_beside(weight_bytes),
+            basis=Basis.ASSUMED,
+            note=f"{format_gib(memory.process_bytes)} were seen beside {format_gib(memory.process_beside_bytes)} "
+            "of weights; less in proportion",
+            arithmetic=split_sums.process(memory, weight_bytes),
+        )
 
 
 def _layers(count: int) -> str:
     return f"{count} layer{'' if count == 1 else 's'}"
-
-
-def _process(sizes: Needs) -> FootprintRow:
-    return FootprintRow(
-        part=FootprintPart.OVERHEAD,
-        what="server process and prompt cache",
-        pool_id=HOST_POOL_ID,
-        size_bytes=sizes.process_bytes,
-        basis=Basis.ASSUMED,
-        note="8 GiB were seen beside 151 GiB of weights; in proportion, at most 8 GiB",
-    )

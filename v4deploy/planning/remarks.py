@@ -5,9 +5,9 @@ from __future__ import annotations
 from v4deploy.domain.engine import EngineProfile, MemoryModel
 from v4deploy.domain.finding import CheckGroup, Evidence, Finding, Severity, group_of
 from v4deploy.domain.hardware import HOST_POOL_ID, Host, Pool, PoolKind
-from v4deploy.domain.model import Release, Status
+from v4deploy.domain.model import FileRole, Release, Status, WeightFile
 from v4deploy.domain.plan import Basis, Candidate, FootprintRow, Prefer, Request, Verdict
-from v4deploy.domain.units import GIB, format_gib
+from v4deploy.domain.units import GIB, format_gb, format_gib
 from v4deploy.planning import margins, trades
 from v4deploy.planning.case import Case
 from v4deploy.planning.pools import host_budget
@@ -32,6 +32,7 @@ def of_plan(chosen: Verdict, others: tuple[Verdict, ...], request: Request, case
         *_memory_in_use(candidate, host),
         *_about_used_pools(chosen, host),
         *_host_not_counted(case.profile, host),
+        *_side_files_unused(candidate, case),
         *chosen.reasons,
         *trades.of_choice(chosen, others),
         *_context_chosen(candidate, request, case),
@@ -190,6 +191,43 @@ def _host_not_counted(profile: EngineProfile, host: Host) -> tuple[Finding, ...]
             evidence=(Evidence(source=host.memory.total.source),),
         ),
     )
+
+
+def _side_files_unused(candidate: Candidate, case: Case) -> tuple[Finding, ...]:
+    """Drafts and image encoders are files of their own in GGUF repositories, which these plans leave out."""
+    if case.profile.memory_model is not MemoryModel.LLAMA_CPP:
+        return ()
+    beside = candidate.checkpoint.side_files
+    drafts = [file for file in beside if file.role is FileRole.DRAFT]
+    encoders = [file for file in beside if file.role is FileRole.MMPROJ]
+    findings = []
+    if drafts:
+        findings.append(
+            Finding(
+                id="plan.draft-file-not-used",
+                severity=Severity.INFO,
+                summary=f"it does not draft: {_named(drafts)} in the same repository is neither counted nor loaded",
+                why=f"what {case.profile.name} reserves for a draft beside its file was not measured",
+            )
+        )
+    if encoders:
+        findings.append(
+            Finding(
+                id="plan.image-encoder-not-used",
+                severity=Severity.INFO,
+                summary=f"it serves text only: {_named(encoders)} in the same repository is neither counted nor loaded",
+                why=f"what {case.profile.name} reserves to encode images was not measured",
+            )
+        )
+    return tuple(findings)
+
+
+def _named(files: list[WeightFile]) -> str:
+    """The first of some files with its size where that is known, and how many more there are."""
+    first = files[0]
+    size = "" if first.size_bytes is None else f" ({format_gb(first.size_bytes)})"
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"`{first.path}`{size}{more}"
 
 
 def _taken_bytes(pool: Pool) -> int | None:

@@ -110,7 +110,7 @@ def _print_arithmetic(console: Console, rows: list[FootprintRow], pool: PoolUse)
     for row in rows:
         words = "; ".join(part for part in (row.arithmetic, row.note) if part)
         if words:
-            console.print(f"    {escape(row.what)}: {escape(words)}", style="dim")
+            print_hanging(console, escape(f"{row.what}: {words}"), first=" " * 4, style="dim")
     if pool.budget_bytes is not None:
         console.print(
             f"    may use: {format_gib(pool.budget_bytes + pool.margin_bytes)} "

@@ -323,6 +323,9 @@ FLASH_OLLAMA = replace(
     make_plan(host(), FLASH, FLASH_Q4, EngineId.OLLAMA, concurrency=2, engine_version="0.33.0"),
     footprint=FLASH_CPU.footprint,
 )
+FLASH_OLLAMA_MAC = replace(
+    FLASH_OLLAMA, host=FLASH_M3_ULTRA.host, chosen=replace(FLASH_M3_ULTRA.chosen, engine=EngineId.OLLAMA)
+)
 FLASH_8X_H200 = _vllm(host(_cuda(8, "NVIDIA H200", "sm_90"), device_bytes=143_771 * MIB), FLASH, FLASH_NATIVE)
 PRO_8X_H200 = _vllm(host(_cuda(8, "NVIDIA H200", "sm_90"), device_bytes=143_771 * MIB), PRO, PRO_NATIVE)
 FLASH_910B3 = _mindie(

@@ -21,6 +21,7 @@ from tests.support_plans import (
     FLASH_M3_ULTRA,
     FLASH_OFFLOAD,
     FLASH_OLLAMA,
+    FLASH_OLLAMA_MAC,
     PRO_8X_H200,
     WEIGHTS_DIR,
 )
@@ -35,7 +36,7 @@ from v4deploy.render.render import render
 
 PLANS: dict[EngineId, tuple[Plan, ...]] = {
     EngineId.LLAMA_CPP: (FLASH_CPU, FLASH_OFFLOAD, FLASH_M3_ULTRA),
-    EngineId.OLLAMA: (FLASH_OLLAMA,),
+    EngineId.OLLAMA: (FLASH_OLLAMA, FLASH_OLLAMA_MAC),
     EngineId.VLLM: (FLASH_8X_H200, PRO_8X_H200),
     EngineId.MINDIE: (FLASH_910B3, FLASH_A3, FLASH_950DT),
 }
@@ -156,7 +157,7 @@ def test_the_files_parse(engine: EngineId, target: str) -> None:
         assert "None" not in file.text.replace("NoneType", "")
         assert bool(file.mode & 0o111) == file.text.startswith("#!")
         if file.path.endswith((".yaml", ".yml")):
-            assert yaml.safe_load(file.text)
+            assert all(yaml.safe_load_all(file.text))
         if file.path.endswith(".json"):
             assert json.loads(file.text)
         if file.text.startswith("#!"):

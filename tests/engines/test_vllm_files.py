@@ -18,7 +18,7 @@ from v4deploy.domain.plan import Plan
 from v4deploy.engines import vllm
 
 
-@pytest.mark.parametrize(("case", "target"), list(itertools.product(CASES, PROFILE.targets)))
+@pytest.mark.parametrize(("case", "target"), list(itertools.product(CASES, ("script", "compose"))))
 def test_files_are_as_recorded(case: str, target: str) -> None:
     assert_golden(artefacts(CASES[case], target=target), case)
 
@@ -129,10 +129,23 @@ def test_compose_waits_for_the_load_and_for_the_last_answers() -> None:
     assert config(PRO_8X_H200)["shutdown-timeout"] < spec.stop_timeout_seconds
 
 
-def test_compose_demands_the_key_only_from_those_who_asked_for_one() -> None:
-    assert service(FLASH_8X_H200)["env_file"] == [{"path": "./vllm.env", "required": False}]
+def test_compose_reads_the_key_from_its_file_where_one_was_asked_for(tmp_path: Path) -> None:
+    assert service(FLASH_8X_H200)["entrypoint"] == ["vllm", "serve"]
     with_key = service(FLASH_8X_H200, replace(OPTIONS, api_key_file="/etc/key"))
-    assert with_key["env_file"] == [{"path": "./vllm.env", "required": True}]
+    assert with_key["secrets"] == ["api-key"]
+    # As the container runs it, with a file of ours in place of the mounted one, and `$$` read as Compose reads it.
+    shell, dash_c, script, _ = (word.replace("$$", "$") for word in with_key["entrypoint"])
+    key = tmp_path / "key"
+
+    def run() -> subprocess.CompletedProcess[str]:
+        words = [shell, dash_c, script, str(key), "sh", "-c", 'echo "$VLLM_API_KEY"']
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert run().returncode == 1
+    key.write_text("")
+    assert "missing or empty" in run().stderr
+    key.write_text("sk-secret\n")
+    assert run().stdout == "sk-secret\n"
 
 
 def test_the_address_that_others_reach_needs_a_key() -> None:

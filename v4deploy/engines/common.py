@@ -87,7 +87,12 @@ def weights_bytes(plan: Plan) -> int:
 
 
 def load_timeout_seconds(plan: Plan) -> int:
-    """How long a start may take: all weights at the assumed floor of the disk, and a constant."""
+    """How long a start may take: twice what reading was measured to take here, as somebody else may read then; where
+    nothing was measured, all weights at the assumed floor of the disk. And a constant.
+    """
+    measured_seconds = plan.speed.load_seconds.high
+    if measured_seconds is not None:
+        return math.ceil(2 * measured_seconds) + START_UP_SECONDS
     return math.ceil(weights_bytes(plan) / LOAD_FLOOR_BYTES_PER_SECOND) + START_UP_SECONDS
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -10,10 +9,10 @@ from v4deploy.domain.engine import EngineId, EngineProfile, LaunchOptions, Launc
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import Plan
-from v4deploy.engines import common
+from v4deploy.engines import common, targets
 from v4deploy.engines.llama_cpp_arguments import Surroundings, arguments, build_number, model_file
-from v4deploy.engines.llama_cpp_checks import plan_findings, target_findings, version_findings
-from v4deploy.engines.llama_cpp_targets import container_surroundings, container_values, service_values
+from v4deploy.engines.llama_cpp_checks import plan_findings, version_findings
+from v4deploy.engines.llama_cpp_targets import container_surroundings, container_values
 
 ID = EngineId.LLAMA_CPP
 
@@ -27,7 +26,9 @@ def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: st
         *common.check_basics(plan, options, profile, (CheckpointFormat.GGUF,)),
         *version_findings(plan, options, profile),
         *plan_findings(plan),
-        *target_findings(plan, options, profile, target),
+        *targets.target_findings(
+            plan, options, target, engine="llama-cpp", image=common.image_of(plan, options, profile)
+        ),
     )
 
 
@@ -63,31 +64,33 @@ def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: s
         "api_key_file": options.api_key_file or "",
         "argv": spec.argv,
         "bind": spec.bind,
+        "bind_in_url": f"[{spec.bind}]" if ":" in spec.bind else spec.bind,
         "compute_api": plan.chosen.compute_api.value,
         "env": dict(spec.env),
         "facts": common.facts(plan, profile, options),
         "health_url": f"http://{common.reachable(spec.bind)}:{spec.port}/health",
-        "load_timeout_seconds": common.load_timeout_seconds(plan),
         "model_file": model_file(plan, options.weights_dir),
         "port": spec.port,
         "served_name": spec.served_name,
         "stop_timeout_seconds": int(STOP_TIMEOUT_SECONDS),
-        "unit_name": "llama-server-" + re.sub(r"[^a-z0-9_-]+", "-", plan.release.id.lower()),
+        "unit_name": targets.unit_name("llama-server", plan),
         "weights_dir": options.weights_dir,
+        **targets.start_values(plan, common.load_timeout_seconds(plan)),
     }
     if target == "systemd":
         # systemd hands the key over as a credential, under a path that only exists while the service runs.
         keyless = launch_spec(plan, replace(options, api_key_file=None), profile)
-        return shared | service_values(plan, options, keyless.argv)
-    if target == "compose":
+        return shared | targets.service_values(plan, options, spec.argv[0]) | {"argv": keyless.argv}
+    if target in common.CONTAINER_TARGETS:
         inside = arguments(plan, options, profile, container_surroundings(options, profile))
-        return shared | container_values(plan, options, profile) | {"argv": inside}
+        cluster = targets.cluster_values(plan, common.load_timeout_seconds(plan))
+        return shared | container_values(plan, options, profile) | cluster | {"argv": inside}
     return shared
 
 
 def _for_target(options: LaunchOptions, profile: EngineProfile, target: str) -> LaunchOptions:
     """A container brings its own build: the one asked for, else the profile's, never the one found on the host."""
-    if target != "compose":
+    if target not in common.CONTAINER_TARGETS:
         return options
     asked = build_number(options.engine_version) if options.engine_version else None
     return replace(options, engine_version=asked or profile.version)

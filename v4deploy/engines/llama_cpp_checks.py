@@ -1,10 +1,10 @@
-"""What speaks against a plan on llama.cpp, and against a way of starting it."""
+"""What speaks against a plan on llama.cpp."""
 
 from __future__ import annotations
 
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.finding import Evidence, Finding, Severity
-from v4deploy.domain.hardware import ComputeApi, OperatingSystem
+from v4deploy.domain.hardware import ComputeApi
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import common
 from v4deploy.engines.gguf_files import files_derived, files_unknown, first_shard
@@ -73,45 +73,3 @@ def plan_findings(plan: Plan) -> tuple[Finding, ...]:
             )
         )
     return tuple(findings)
-
-
-def target_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
-    """Reasons why this target cannot work for this plan."""
-    if target == "systemd":
-        return _service_findings(plan, options)
-    if target == "compose":
-        return _container_findings(plan, options, profile)
-    return ()
-
-
-def _service_findings(plan: Plan, options: LaunchOptions) -> tuple[Finding, ...]:
-    findings = []
-    if plan.host.os is not OperatingSystem.LINUX:
-        findings.append(_refusal("no-systemd", f"{plan.host.os.value} has no systemd", "`--target script`"))
-    if ":" in options.weights_dir:
-        findings.append(
-            _refusal(
-                "colon-in-path",
-                f"systemd cannot bind `{options.weights_dir}`: the colon separates source and destination",
-                "move the weights to a directory without a colon",
-            )
-        )
-    return tuple(findings)
-
-
-def _container_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tuple[Finding, ...]:
-    if plan.chosen.compute_api is ComputeApi.METAL:
-        return (_refusal("no-metal-in-containers", "containers on macOS cannot reach the GPU", "`--target script`"),)
-    if common.image_of(plan, options, profile) is None:
-        return (
-            _refusal(
-                "no-image",
-                f"no container image of {profile.name} is known for {plan.chosen.compute_api.value}",
-                "name one with `--image`, or use `--target script`",
-            ),
-        )
-    return ()
-
-
-def _refusal(word: str, summary: str, fix: str) -> Finding:
-    return Finding(id=f"engine.llama-cpp.{word}", severity=Severity.FAIL, summary=summary, fix=fix)

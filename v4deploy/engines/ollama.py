@@ -13,7 +13,7 @@ from v4deploy.domain.hardware import ComputeApi, OperatingSystem
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import Layout, Plan
 from v4deploy.domain.versions import is_older
-from v4deploy.engines import common
+from v4deploy.engines import common, targets
 from v4deploy.engines.gguf_files import (
     files_derived,
     files_unknown,
@@ -41,8 +41,8 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*(:[\w.-]+)?", re.ASCII)
 
 def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
     """What speaks against this plan on Ollama; see `engines/base.py`."""
-    del target  # there is one, and it works wherever Ollama does
     return (
+        *targets.target_findings(plan, options, target, engine="ollama", image=None),
         *common.check_basics(plan, options, profile, (CheckpointFormat.GGUF,)),
         *_version_findings(plan, options, profile),
         *_option_findings(plan, options),
@@ -85,8 +85,11 @@ def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: s
         "port": spec.port,
         "shards": _shards(plan, options),
         "space_factor": SPACE_FACTOR,
+        "unit_name": targets.unit_name("ollama", plan),
         "url": f"http://{common.reachable(spec.bind)}:{spec.port}",
         "weights_dir": options.weights_dir,
+        "stop_timeout_seconds": int(STOP_TIMEOUT_SECONDS),
+        **targets.start_values(plan, common.load_timeout_seconds(plan)),
     }
 
 

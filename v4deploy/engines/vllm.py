@@ -10,7 +10,9 @@ from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import ComputeApi
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import Plan
+from v4deploy.engines import targets
 from v4deploy.engines.common import (
+    CONTAINER_TARGETS,
     check_basics,
     device_names,
     engine_version,
@@ -27,7 +29,7 @@ from v4deploy.engines.vllm_arguments import (
     ready_timeout_seconds,
     stop_timeout_seconds,
 )
-from v4deploy.engines.vllm_checks import COMPOSE, own_findings
+from v4deploy.engines.vllm_checks import own_findings
 from v4deploy.engines.vllm_flags import Arguments, as_argv, split_by_version
 from v4deploy.engines.vllm_support import is_unsupported, support_findings
 
@@ -36,6 +38,25 @@ ID = EngineId.VLLM
 CONTAINER_WEIGHTS_DIR = "/weights"
 CONTAINER_PORT = 8000
 CONTAINER_CACHE_DIR = "/cache"
+CONTAINER_KEY_FILE = "/run/secrets/api-key"
+
+_WITH_KEY = """\
+key=$(cat "$0") && [ -n "$key" ] || { echo "the key file $0 is missing or empty" >&2; exit 1; }
+export VLLM_API_KEY="$key"
+exec "$@"
+"""
+"""vLLM reads its key from the environment, and only from there is it no argument that every user can read; files of
+keys end in a line break, which the shell takes off."""
+
+_HEALTH_URL = f"http://127.0.0.1:{CONTAINER_PORT}/health"
+_HEALTH_COMMAND = (
+    "python3",
+    "-c",
+    f"import urllib.request as r; o = r.build_opener(r.ProxyHandler({{}})); o.open('{_HEALTH_URL}', timeout=5)",
+)
+
+SHARED_MEMORY_GIB = 16
+SHARED_TABLES_GIB = 200
 
 ROCM_ENV = (("VLLM_ROCM_USE_AITER", "1"),)
 ROCM_V41_ENV = (
@@ -85,31 +106,57 @@ def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: s
         UsageError: as for `launch_spec`.
     """
     spec = launch_spec(plan, options, profile)
-    # Inside a container every address is its own; who may come in is decided where the port is published.
-    inside = replace(options, weights_dir=CONTAINER_WEIGHTS_DIR, bind="0.0.0.0", port=CONTAINER_PORT)  # noqa: S104
-    config = _known_arguments(plan, inside if target == COMPOSE else options, profile)
+    timeout = ready_timeout_seconds(plan)
+    is_container = target in CONTAINER_TARGETS
     return {
         "facts": facts(plan, profile, options),
         "argv": spec.argv,
         "env": dict(spec.env),
-        "container_env": _container_env(plan),
-        "config": dict(config),
+        "config": dict(_known_arguments(plan, _inside(options) if is_container else options, profile)),
         "executable": options.executable or "vllm",
         "weights_dir": options.weights_dir,
-        "container_weights_dir": CONTAINER_WEIGHTS_DIR,
-        "container_cache_dir": CONTAINER_CACHE_DIR,
-        "container_port": CONTAINER_PORT,
         "bind": spec.bind,
+        "bind_in_url": f"[{spec.bind}]" if ":" in spec.bind else spec.bind,
         "check_address": check_address(spec.bind),
+        "health_url": f"http://{check_address(spec.bind)}:{spec.port}/health",
         "port": spec.port,
         "served_name": spec.served_name,
+        "unit_name": targets.unit_name("vllm-server", plan),
         "api_key_file": options.api_key_file or "",
-        "image": image_of(plan, options, profile) or "",
+        "key_script": _WITH_KEY,
         "cuda": plan.chosen.compute_api is ComputeApi.CUDA,
         "rocm": plan.chosen.compute_api is ComputeApi.ROCM,
-        "device_names": list(device_names(plan) or ()),
-        "start_period_seconds": ready_timeout_seconds(plan),
         "stop_timeout_seconds": stop_timeout_seconds(),
+        **targets.start_values(plan, timeout),
+        **targets.service_values(plan, options, spec.argv[0], depth=2),
+        **_container_values(plan, options, profile, timeout),
+    }
+
+
+def _inside(options: LaunchOptions) -> LaunchOptions:
+    """Inside a container every address is its own; who may come in is decided where the port is published."""
+    bind = "0.0.0.0"  # noqa: S104
+    return replace(options, weights_dir=CONTAINER_WEIGHTS_DIR, bind=bind, port=CONTAINER_PORT, executable="vllm")
+
+
+def _container_values(plan: Plan, options: LaunchOptions, profile: EngineProfile, timeout: int) -> dict[str, object]:
+    inner = launch_spec(plan, _inside(options), profile).argv
+    # Without an image `check` has refused already; the empty text keeps this function total.
+    image = image_of(plan, options, profile) or ""
+    return {
+        "image": image,
+        "qualified_image": targets.qualified_image(image),
+        "container_argv": _with_key(inner) if options.api_key_file else inner,
+        "container_env": _container_env(plan),
+        "container_weights_dir": CONTAINER_WEIGHTS_DIR,
+        "container_cache_dir": CONTAINER_CACHE_DIR,
+        "container_key_file": CONTAINER_KEY_FILE,
+        "container_port": CONTAINER_PORT,
+        "cdi_devices": targets.cdi_devices(plan),
+        "device_names": list(device_names(plan) or ()),
+        "health_command": list(_HEALTH_COMMAND),
+        "shm_gib": _shared_memory_gib(plan),
+        **targets.cluster_values(plan, timeout),
     }
 
 
@@ -120,6 +167,16 @@ def environment(plan: Plan) -> tuple[tuple[str, str], ...]:
         rocm = ROCM_ENV + (ROCM_V41_ENV if plan.gguf_arch == "deepseek41" else ())
     timeout = ("VLLM_ENGINE_READY_TIMEOUT_S", str(ready_timeout_seconds(plan)))
     return (*OFFLINE_ENV, timeout, *rocm, *visible_devices_env(plan))
+
+
+def _with_key(argv: tuple[str, ...]) -> tuple[str, ...]:
+    return ("/bin/sh", "-c", _WITH_KEY, CONTAINER_KEY_FILE, *argv)
+
+
+def _shared_memory_gib(plan: Plan) -> int:
+    """Of a pod: what ai-dynamo's recipes give ranks to talk, or V4.1's tables, which data parallel ranks share."""
+    shares_tables = plan.gguf_arch == "deepseek41" and plan.chosen.layout.data_parallel > 1
+    return SHARED_TABLES_GIB if shares_tables else SHARED_MEMORY_GIB
 
 
 def _known_arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> Arguments:
@@ -135,5 +192,8 @@ def _container_env(plan: Plan) -> dict[str, str]:
         "VLLM_CACHE_ROOT": f"{CONTAINER_CACHE_DIR}/vllm",
         "CUDA_CACHE_PATH": f"{CONTAINER_CACHE_DIR}/cuda",
         "FLASHINFER_WORKSPACE_BASE": CONTAINER_CACHE_DIR,
+        # Torch asks for the user's name, which a number from outside does not have (IBM/ado#1261).
+        "HOME": CONTAINER_CACHE_DIR,
+        "USER": "vllm",
     }
     return {name: value for name, value in environment(plan) if name not in host_only} | caches

@@ -9,12 +9,11 @@ from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.versions import is_older
-from v4deploy.engines.common import device_names, engine_version, image_of
+from v4deploy.engines.common import CONTAINER_TARGETS, device_names, engine_version, image_of
+from v4deploy.engines.targets import target_findings
 from v4deploy.engines.vllm_arguments import DEFAULT_DRAFT_BLOCK_SINCE, FAMILIES, arguments, needs_draft_length
 from v4deploy.engines.vllm_flags import split_by_version
 from v4deploy.engines.vllm_support import device_architectures, is_readable_version
-
-COMPOSE = "compose"
 
 KV_CACHE_TYPES = ("fp8", "auto")
 """What V4's attention kernels are known to take; `auto` means fp8 from 0.30 on and fails before."""
@@ -82,8 +81,8 @@ def own_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, tar
         *_known_bad_findings(plan, version),
         *_device_findings(plan, target),
         *_left_out_findings(plan, options, profile),
-        *_key_findings(options, target),
-        *_image_findings(plan, options, profile, target),
+        *_key_findings(options),
+        *target_findings(plan, options, target, engine="vllm", image=image_of(plan, options, profile)),
     )
 
 
@@ -98,7 +97,7 @@ def _unknown_architecture(plan: Plan) -> Finding:
 
 def _device_findings(plan: Plan, target: str) -> tuple[Finding, ...]:
     """A container is given its slice by UUID and sees one device; outside, vLLM would have to read the UUID."""
-    if target == COMPOSE or all(name.isdecimal() for name in device_names(plan) or ()):
+    if target in CONTAINER_TARGETS or all(name.isdecimal() for name in device_names(plan) or ()):
         return ()
     return (
         Finding(
@@ -179,30 +178,16 @@ def _left_out_findings(plan: Plan, options: LaunchOptions, profile: EngineProfil
     )
 
 
-def _key_findings(options: LaunchOptions, target: str) -> tuple[Finding, ...]:
+def _key_findings(options: LaunchOptions) -> tuple[Finding, ...]:
     """What a key does not do is said only to those who rely on one."""
     if options.api_key_file is None:
         return ()
-    by_hand = "; put `VLLM_API_KEY=...` into `vllm.env` beside compose.yaml" if target == COMPOSE else ""
     return (
         Finding(
             id="engine.vllm.key-guards-api-only",
             severity=Severity.INFO,
-            summary=f"vLLM asks for the key below /v1 only; /metrics, /health and /tokenize stay open{by_hand}",
+            summary="vLLM asks for the key below /v1 only; /metrics, /health and /tokenize stay open",
             evidence=(Evidence(source="vllm 0.33.0 serve/middleware/authenticate.py"),),
             fix="put a proxy in front if others can reach the port",
-        ),
-    )
-
-
-def _image_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
-    if target != COMPOSE or image_of(plan, options, profile) is not None:
-        return ()
-    return (
-        Finding(
-            id="engine.vllm.no-image",
-            severity=Severity.FAIL,
-            summary=f"no vLLM image is known for {plan.chosen.compute_api.value}",
-            fix="give one with `--image`, or use `--target script`",
         ),
     )

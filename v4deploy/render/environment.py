@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from xml.sax.saxutils import escape
 
 import jinja2
 import yaml
@@ -41,6 +42,8 @@ def make_environment(texts: Mapping[str, str]) -> jinja2.Environment:
         systemd=systemd_command,
         systemd_text=systemd_text,
         systemd_value=systemd_value,
+        xml=xml_text,
+        xml_comment=xml_comment,
         yaml=yaml_text,
     )
     return environment
@@ -118,6 +121,16 @@ def modelfile_text(value: object) -> str:
     if '"""' in text:
         raise ValueError("a Modelfile cannot hold a text with three double quotes in a row")
     return f'"""{text}"""'
+
+
+def xml_text(value: object) -> str:
+    """Character data of an element."""
+    return escape(comment(value))
+
+
+def xml_comment(value: object) -> str:
+    """Lines inside a comment, where two hyphens in a row would end it."""
+    return str(value).replace("--", "- -").rstrip("\n")
 
 
 def _option_groups(argv: Sequence[str]) -> list[list[str]]:

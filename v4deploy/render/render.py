@@ -49,9 +49,14 @@ class TargetFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetDefinition:
-    """target.yaml of one engine and target."""
+    """target.yaml of one engine and target.
+
+    Attributes:
+        checked: which tool accepted files of this kind, and where they ran; templates print it in their header.
+    """
 
     files: tuple[TargetFile, ...] = field(default=())
+    checked: str = "by nobody but you"
 
 
 def render(engine: str, target: str, values: Mapping[str, object], templates: TemplateSet) -> ArtefactSet:
@@ -67,6 +72,7 @@ def render(engine: str, target: str, values: Mapping[str, object], templates: Te
     folder = f"{engine}/{target}"
     environment = make_environment(templates.texts)
     definition = _read_definition(f"{folder}/{TARGET_FILE}", templates)
+    values = {**values, "checked": definition.checked}
     artefacts = tuple(
         _render_file(environment, templates.texts, folder, entry, values)
         for entry in definition.files

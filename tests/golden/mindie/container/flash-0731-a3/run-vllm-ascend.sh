@@ -11,6 +11,7 @@
 # Apply: ./run-vllm-ascend.sh (further options are handed to vLLM and win over those below)
 # Check: curl -fsS http://127.0.0.1:8000/health
 # Undo:  docker stop -t 60 v4-flash-0731; nothing else on the machine was changed
+# Tried: bash and shellcheck took this kind of script; no container was started
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 
 # Pin the image by digest once you have tried it. The arguments are those of vLLM-Ascend's tutorials.

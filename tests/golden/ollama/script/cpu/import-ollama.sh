@@ -11,6 +11,7 @@
 # Apply: ./import-ollama.sh (start Ollama first; run it again after an interruption)
 # Check: ollama show v4-flash-0731
 # Undo:  ollama rm v4-flash-0731
+# Tried: sh and shellcheck took this kind of script
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 
 # Ollama cannot pull split files from a hub. It copies every file and then writes one merged file, so while this

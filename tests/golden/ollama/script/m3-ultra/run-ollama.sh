@@ -11,6 +11,7 @@
 # Apply: ./run-ollama.sh, then ./import-ollama.sh once
 # Check: curl --fail http://127.0.0.1:11434/api/version
 # Undo:  Ctrl-C; nothing else was changed
+# Tried: sh and shellcheck took this kind of script
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 
 set -eu

@@ -42,7 +42,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--worker", action="store_true", help="start a child that ignores SIGTERM")
     parser.add_argument("--sleeper", action="store_true", help="be that child")
-    return parser.parse_args()
+    parser.add_argument("--lenient", action="store_true", help="take a real engine's flags without a word")
+    known, others = parser.parse_known_args()
+    if others and not known.lenient:
+        parser.error(f"unknown: {others}")
+    return known
 
 
 class Fake:

@@ -13,6 +13,7 @@ from v4deploy.cli.bundle_commands import bundle
 from v4deploy.cli.models_command import models
 from v4deploy.cli.plan_command import plan
 from v4deploy.cli.render_command import render
+from v4deploy.cli.service_commands import logs, status, stop
 from v4deploy.cli.sink import output_for
 from v4deploy.cli.smoke_command import smoke
 
@@ -209,6 +210,9 @@ def serve(
     api_key_file: options.ApiKeyFile = None,
     timeout: options.Timeout = None,
     smoke_mode: options.Smoke = options.SmokeMode.FULL,
+    in_background: Annotated[
+        bool, typer.Option("--detach", "-d", help="go on in the background once it is ready; see status, logs and stop")
+    ] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -241,10 +245,18 @@ def serve(
         timeout_seconds=timeout,
         is_examined=smoke_mode is options.SmokeMode.FULL,
     )
+    if in_background:
+        from v4deploy.cli.views.services import view_detached
+        from v4deploy.commands.detach import detach
+
+        return output.finish(detach(workspace, wanted, report=output.report), view_detached)
     return output.finish(run(workspace, wanted, report=output.report), view_serve)
 
 
 app.command()(smoke)
+app.command()(status)
+app.command()(logs)
+app.command()(stop)
 
 
 @app.command()

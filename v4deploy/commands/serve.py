@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from v4deploy.commands.launch_options import check_options
 from v4deploy.commands.render import check
 from v4deploy.commands.result import Report, Result, Step, StepState
+from v4deploy.commands.served import beside, refuse_second, served_directory
 from v4deploy.commands.state import state_directory
 from v4deploy.commands.weights import LocatedWeights, locate_weights, require_weights
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.engine import EngineId, EngineProfile, LaunchOptions, LaunchSpec
-from v4deploy.domain.errors import InterruptedRunError, LaunchError, UsageError
+from v4deploy.domain.errors import InterruptedRunError, LaunchError, UsageError, V4DeployError
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import ComputeApi, HostOrigin
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import engine_module
 from v4deploy.engines.common import port_of, served_name
 from v4deploy.serve.health import Completion, Endpoint
+from v4deploy.serve.identity import mark_of
 from v4deploy.serve.keys import read_api_keys
 from v4deploy.serve.locate import LocatedEngine, locate_llama_cpp, locate_program
 from v4deploy.serve.ports import require_free_port
 from v4deploy.serve.process import require_log_directory
+from v4deploy.serve.record import Recorder, ServedRecord, holding, read_records
 from v4deploy.serve.run import ServeOutcome
 from v4deploy.serve.run import serve as run_engine
 from v4deploy.serve.smoke.result import SmokeReport
@@ -80,6 +85,8 @@ class Launch:
     plan: Plan
     log_path: Path
     api_key: str | None
+    api_key_file: str | None
+    weights_dir: Path
     smoke: SmokeWish | None
     findings: tuple[Finding, ...] = ()
 
@@ -116,6 +123,9 @@ def preflight(workspace: Workspace, request: ServeRequest) -> Preflight:
     key = read_api_keys(options.api_key_file)[0] if options.api_key_file else None
     findings = check(plan, options, profile, TARGET)
     port = port_of(options, profile)
+    records = read_records(served_directory(workspace.environ))
+    refuse_second(records, port)
+    findings += beside(records, port, weights.directory)
     require_free_port(options.bind, port)
     log_path = state_directory(workspace.environ) / f"{served_name(plan, options).replace('/', '--')}-{port}.log"
     require_log_directory(log_path)
@@ -147,6 +157,8 @@ def prepare_launch(workspace: Workspace, request: ServeRequest) -> Launch:
         plan=plan,
         log_path=ready.log_path,
         api_key=ready.api_key,
+        api_key_file=ready.options.api_key_file,
+        weights_dir=ready.weights.directory,
         smoke=smoke_wish(plan, spec) if request.is_examined else None,
         findings=ready.findings,
     )
@@ -175,25 +187,54 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
     for finding in launch.findings:
         report(Step(name="serve", state=StepState.NOTE, message=f"{finding.severity}: {finding.summary}"))
 
-    def tell(event: ServeEvent) -> None:
-        if event.state is State.READY:
-            report(Step(name="serve", state=StepState.DONE, message=f"{event.message}  {base_url}"))
-        elif event.state is not State.FAILED:
-            # A failure is raised as well, and said once.
-            report(Step(name="serve", state=StepState.NOTE, message=event.message))
+    directory = served_directory(workspace.environ)
+    with holding(directory, launch.spec.port):
+        recorder = Recorder(directory, _record(launch))
 
-    outcome = run_engine(
-        launch.spec,
-        log_path=launch.log_path,
-        on_event=tell,
-        api_key=launch.api_key,
-        stop=threading.Event(),
-        smoke=launch.smoke,
-    )
+        def tell(event: ServeEvent) -> None:
+            recorder.saw(event)
+            if event.state is State.READY:
+                report(Step(name="serve", state=StepState.DONE, message=f"{event.message}  {base_url}"))
+            elif event.state is not State.FAILED:
+                # A failure is raised as well, and said once.
+                report(Step(name="serve", state=StepState.NOTE, message=event.message))
+
+        try:
+            outcome = run_engine(
+                launch.spec,
+                log_path=launch.log_path,
+                on_event=tell,
+                api_key=launch.api_key,
+                stop=threading.Event(),
+                smoke=launch.smoke,
+            )
+        except V4DeployError as error:
+            recorder.failed(error.message)
+            raise
+        recorder.ended()
     answered = "" if outcome.first_completion else " before it answered"
     ended = InterruptedRunError(f"stopped on request{answered}; the engine has ended") if outcome.interrupted else None
     data = _report(launch, base_url, outcome)
     return Result(kind="serve", data=data, findings=launch.findings, error=ended)
+
+
+def _record(launch: Launch) -> ServedRecord:
+    owner = mark_of(os.getpid())
+    assert owner is not None, "this process lives"
+    spec = launch.spec
+    return ServedRecord(
+        model=spec.served_name,
+        engine=spec.engine,
+        bind=spec.bind,
+        port=spec.port,
+        base_url=Endpoint(bind=spec.bind, port=spec.port).base_url,
+        weights_dir=str(launch.weights_dir.resolve()),
+        api_key_file=launch.api_key_file,
+        log=str(launch.log_path),
+        stop_timeout_seconds=spec.stop_timeout_seconds,
+        owner=owner,
+        began_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _report(launch: Launch, base_url: str, outcome: ServeOutcome) -> ServeReport:

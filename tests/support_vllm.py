@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from v4deploy.render.templates import load_templates
 ROOT = Path(__file__).parents[1]
 PROFILE = engine_of(read_yaml(ROOT / "profiles" / "engines" / "vllm.yaml"))
 TEMPLATES = load_templates([ROOT / "templates"])
+FLAG_TABLE_PATH = ROOT / "tests" / "fixtures" / "vllm-flags.json"
+FLAG_TABLE: dict[str, Any] = json.loads(FLAG_TABLE_PATH.read_text())
 OPTIONS = LaunchOptions(weights_dir=WEIGHTS_DIR)
 
 
@@ -97,7 +100,13 @@ PRO_B200 = on(PRO_8X_H200, "sm_100")
 FLASH_MI355X = on(FLASH_8X_H200, "gfx950", compute_api=ComputeApi.ROCM)
 FLASH_RTX_PRO_6000 = on(FLASH_8X_H200, "sm_120")
 V41_B300 = v41(on(FLASH_8X_H200, "sm_103", count=4))
-PREVIEW_H200 = replace(FLASH_8X_H200, release=replace(FLASH, id="v4-flash", draft=Draft(kind=DraftKind.MTP, stages=1)))
+PREVIEW = replace(
+    FLASH,
+    id="v4-flash",
+    draft=Draft(kind=DraftKind.MTP, stages=1),
+    minimum_engine_versions=((EngineId.VLLM, "0.20.0"), (EngineId.LLAMA_CPP, "9840")),
+)
+PREVIEW_H200 = replace(FLASH_8X_H200, release=PREVIEW)
 CASES = {
     "flash-8x-h200": FLASH_8X_H200,
     "pro-8x-h200": PRO_8X_H200,

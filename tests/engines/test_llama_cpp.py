@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.support_golden import assert_golden, shipped_profile, shipped_templates
+from tests.support_llama_cpp import AMX, DRAFTED, PLANS, QUOTA, chosen, two_cards
 from tests.support_plans import (
     FLASH_CPU,
     FLASH_M3_ULTRA,
@@ -27,7 +28,7 @@ from v4deploy.domain.artefact import ArtefactSet
 from v4deploy.domain.engine import EngineId, LaunchOptions
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Severity
-from v4deploy.domain.hardware import ComputeApi, Cpu, HostOrigin, Vendor
+from v4deploy.domain.hardware import ComputeApi, Vendor
 from v4deploy.domain.model import FileRole, WeightFile
 from v4deploy.domain.plan import Layout, Plan
 from v4deploy.domain.units import GIB
@@ -52,10 +53,6 @@ def value(plan: Plan, flag: str) -> str | None:
     return words[words.index(flag) + 1] if flag in words else None
 
 
-def chosen(plan: Plan, **changes: object) -> Plan:
-    return replace(plan, chosen=replace(plan.chosen, **changes))  # type: ignore[arg-type]  # names are checked below
-
-
 def fails(plan: Plan, options: LaunchOptions = OPTIONS, target: str = "script") -> list[str]:
     findings = llama_cpp.check(plan, options, PROFILE, target)
     return [finding.id for finding in findings if finding.severity is Severity.FAIL]
@@ -65,47 +62,7 @@ def rendered(plan: Plan, target: str, options: LaunchOptions = OPTIONS) -> Artef
     return render("llama.cpp", target, llama_cpp.values(plan, options, PROFILE, target), shipped_templates())
 
 
-def two_cards(plan: Plan) -> Plan:
-    cards = devices(2, vendor=Vendor.NVIDIA, compute_api=ComputeApi.CUDA, name="NVIDIA RTX A6000", arch="sm_86")
-    return chosen(
-        replace(plan, host=host(cards, device_bytes=48 * GIB)),
-        layout=Layout(device_indices=(0, 1), host_expert_layers=20, device_layers=(30, 13)),
-        compute_api=ComputeApi.CUDA,
-    )
-
-
-DRAFTED = chosen(
-    FLASH_CPU,
-    use_draft=True,
-    checkpoint=replace(
-        FLASH_CPU.chosen.checkpoint, side_files=(WeightFile(path="dspark-Q8_0.gguf", role=FileRole.DRAFT),)
-    ),
-)
-AMX = replace(FLASH_CPU, host=host(cpu_features=("amx_int8", "amx_tile", "avx2")))
-QUOTA = replace(
-    FLASH_CPU,
-    host=replace(
-        FLASH_CPU.host,
-        origin=HostOrigin.LIVE,
-        cpu=Cpu(architecture="x86_64", model=None, physical_cores=32, usable_cores=6),
-    ),
-)
-
-
-@pytest.mark.parametrize(
-    "plan",
-    [
-        FLASH_CPU,
-        FLASH_OFFLOAD,
-        FLASH_M3_ULTRA,
-        two_cards(FLASH_CPU),
-        DRAFTED,
-        AMX,
-        QUOTA,
-        chosen(FLASH_CPU, kv_cache_type="q8_0"),
-    ],
-    ids=["cpu", "offload", "metal", "two-cards", "draft", "amx", "quota", "q8-cache"],
-)
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 def test_the_engine_knows_every_option(plan: Plan) -> None:
     assert {word for word in argv(plan, KEY) if word.startswith("--")} <= FLAGS
 

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from tests.support_plans import FLASH, FLASH_8X_H200, FLASH_NATIVE, FLASH_Q4, PRO_8X_H200
 from tests.support_vllm import (
     CASES,
+    FLAG_TABLE,
     FLASH_B200,
     FLASH_MI355X,
     FLASH_RTX_PRO_6000,
@@ -37,17 +37,15 @@ from v4deploy.domain.versions import is_older
 from v4deploy.engines import vllm
 from v4deploy.engines.vllm_arguments import arguments, sequences_per_rank
 
-FLAGS = json.loads((Path(__file__).parents[1] / "fixtures" / "vllm-flags.json").read_text())
 
-
-@pytest.mark.parametrize(("case", "version"), list(itertools.product(CASES, FLAGS["releases_read"])))
+@pytest.mark.parametrize(("case", "version"), list(itertools.product(CASES, FLAG_TABLE["releases_read"])))
 def test_no_flag_is_written_that_the_version_does_not_know(case: str, version: str) -> None:
     options = replace(OPTIONS, engine_version=version)
     argv = vllm.launch_spec(CASES[case], options, PROFILE).argv
     names = [word for word in argv if word.startswith("--")]
     names += [f"--{name}" for name in config(CASES[case], options)]
     for name in names:
-        known = FLAGS["flags"].get(name.replace("--no-", "--", 1) if name not in FLAGS["flags"] else name)
+        known = FLAG_TABLE["flags"].get(name.replace("--no-", "--", 1) if name not in FLAG_TABLE["flags"] else name)
         assert known is not None, name
         assert not is_older(version, known["since"]), name
         assert not is_older(known.get("until", version), version), name

@@ -66,7 +66,11 @@ class FlagGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFile:
-    """An engine, as EngineProfile documents it."""
+    """An engine, as EngineProfile documents it.
+
+    Attributes:
+        newest_read: null means `version`.
+    """
 
     id: EngineId
     name: str
@@ -85,6 +89,7 @@ class EngineFile:
     recipes: RecipesEntry | None = None
     memory: MemoryEntry | None = None
     split_memory: SplitMemoryEntry | None = None
+    newest_read: str | None = None
     targets_without_kubernetes: tuple[str, ...] = ()
     images: tuple[ImageEntry, ...] = ()
     flags: tuple[FlagGroup, ...] = ()
@@ -115,6 +120,7 @@ def engine_of(document: YamlDocument) -> EngineProfile:
         name=file.name,
         memory_model=file.memory_model,
         version=file.version,
+        newest_read=file.newest_read or file.version,
         minimum_version=file.minimum_version,
         formats=file.formats,
         targets=file.targets,
@@ -176,6 +182,7 @@ _Fault = tuple[tuple[str | int, ...], str]
 def _unreadable_versions(file: EngineFile) -> Iterator[_Fault]:
     texts: list[tuple[tuple[str | int, ...], str | None]] = [
         (("version",), file.version),
+        (("newest_read",), file.newest_read),
         (("minimum_version",), file.minimum_version),
         *((("support", i, "minimum_version"), entry.minimum_version) for i, entry in enumerate(file.support)),
         *((("flags", i, "since"), group.since) for i, group in enumerate(file.flags)),

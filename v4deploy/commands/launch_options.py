@@ -1,15 +1,20 @@
-"""Refuses launch options that no machine could grant, before anything is looked at."""
+"""Launch options: refused where no machine could grant them, completed by what the engine's program says of itself."""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
-from v4deploy.domain.engine import LaunchOptions
+from v4deploy.domain.engine import EngineId, LaunchOptions
 from v4deploy.domain.errors import UsageError
+from v4deploy.engines.llama_cpp_dialect import HELP, flags_in_help
+from v4deploy.system.base import System
 
 # The longest start that can be asked for: beyond some 290 years the system's clocks give up.
 _MOST_TIMEOUT_SECONDS = 365 * 24 * 3600.0
+# Asked for help it looks at neither devices nor models; what has not answered by then hangs in a driver.
+_HELP_SECONDS = 10.0
 _ADDRESS = re.compile(r"[0-9A-Za-z:][0-9A-Za-z.:_%-]*")
 _IMAGE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/:@-]*")
 
@@ -31,3 +36,14 @@ def check_options(options: LaunchOptions, timeout_seconds: float | None = None) 
         f"`--timeout {timeout_seconds:g}` is {amount}",
         hint="give seconds above 0, or leave `--timeout` out: it is then computed from the size of the weights",
     )
+
+
+def with_known_flags(options: LaunchOptions, engine: EngineId, program: str | None, system: System) -> LaunchOptions:
+    """The options with what the program's help names, where its options differ from build to build (llama.cpp).
+
+    Where no `program` is on this machine, the build number has to do.
+    """
+    if engine is not EngineId.LLAMA_CPP or program is None:
+        return options
+    run = system.run((program, *HELP), timeout_seconds=_HELP_SECONDS)
+    return replace(options, known_flags=flags_in_help(f"{run.stdout}\n{run.stderr}") or None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from v4deploy.commands.launch_options import check_options
+from v4deploy.commands.launch_options import check_options, with_known_flags
 from v4deploy.commands.render_pins import pin_findings, pins_of
 from v4deploy.commands.render_preflight import preflight
 from v4deploy.commands.result import Result
@@ -110,6 +110,8 @@ def prepare(workspace: Workspace, request: RenderRequest) -> Prepared:
     findings = list(located.findings)
     if plan.host.origin is HostOrigin.LIVE:
         findings += refusing(preflight(options, profile))
+        program = options.executable or workspace.system.which("llama-server")
+        options = with_known_flags(options, plan.chosen.engine, program, workspace.system)
     templates = _templates(workspace)
     targets = _targets(request, profile)
     sets = []

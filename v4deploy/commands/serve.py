@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from v4deploy.commands.launch_options import check_options
+from v4deploy.commands.launch_options import check_options, with_known_flags
 from v4deploy.commands.render import check
 from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.served import beside, refuse_second, served_directory
@@ -120,6 +120,8 @@ def preflight(workspace: Workspace, request: ServeRequest) -> Preflight:
         weights_dir=str(weights.directory),
         engine_version=request.options.engine_version or engine.build or _installed_version(workspace, plan),
     )
+    program = None if engine.embedded else engine.argv_prefix[0]
+    options = with_known_flags(options, plan.chosen.engine, program, workspace.system)
     key = read_api_keys(options.api_key_file)[0] if options.api_key_file else None
     findings = check(plan, options, profile, TARGET)
     port = port_of(options, profile)

@@ -81,6 +81,7 @@ class EngineProfile:
 
     Attributes:
         version: the version whose flags are written when none is found on the machine.
+        newest_read: the newest version whose options and behaviour were looked at; what is newer may differ.
         minimum_version: below it no V4 checkpoint runs at all.
         formats: checkpoint formats that it loads.
         targets: launch targets that have templates, the default first.
@@ -99,6 +100,7 @@ class EngineProfile:
     name: str
     memory_model: MemoryModel
     version: str
+    newest_read: str
     minimum_version: str
     formats: tuple[str, ...]
     targets: tuple[str, ...]
@@ -162,6 +164,7 @@ class LaunchOptions:
     Attributes:
         weights_dir: absolute directory that holds the checkpoint's files.
         engine_version: version found on the machine or in the image; None means the profile's.
+        known_flags: the long options that the program's own help names; None where it was not asked.
         executable: how the engine is called (`llama-server`, `vllm`); None means its usual name.
         api_key_file: a file with the key, readable by its owner only; None means no key.
         image: container image for targets that need one; None means the profile's choice.
@@ -172,6 +175,7 @@ class LaunchOptions:
     port: int | None = None
     served_name: str | None = None
     engine_version: str | None = None
+    known_flags: frozenset[str] | None = None
     executable: str | None = None
     api_key_file: str | None = None
     image: str | None = None

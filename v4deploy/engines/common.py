@@ -251,6 +251,27 @@ def too_old(plan: Plan, profile: EngineProfile, version: str, minimum: str) -> F
     )
 
 
+def newer_than_read(profile: EngineProfile, version: str) -> tuple[Finding, ...]:
+    """The finding that nobody looked at this version yet; empty for those that are known, and for unreadable ones."""
+    try:
+        is_newer = is_older(profile.newest_read, version)
+    except ValueError:
+        return ()
+    if not is_newer:
+        return ()
+    return (
+        Finding(
+            id=f"engine.{engine_word(profile.id)}.newer-than-known",
+            severity=Severity.WARN,
+            summary=f"{profile.name} {version} is newer than what v4deploy knows; options are those of "
+            f"{profile.newest_read}",
+            evidence=(Evidence(source=profile.source, value=f"read on {profile.as_of}"),),
+            why="an option that was renamed or removed since then stops the engine at its start",
+            fix=f"update v4deploy, or use {profile.name} {profile.newest_read}",
+        ),
+    )
+
+
 def minimum_version(plan: Plan, profile: EngineProfile) -> str:
     """The oldest version that runs this release: the stricter of the engine's and the release's."""
     minimum = profile.minimum_version

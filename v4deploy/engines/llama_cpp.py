@@ -11,7 +11,7 @@ from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import common, targets
 from v4deploy.engines.llama_cpp_arguments import Surroundings, arguments, build_number, model_file
-from v4deploy.engines.llama_cpp_checks import plan_findings, version_findings
+from v4deploy.engines.llama_cpp_checks import option_findings, plan_findings, version_findings
 from v4deploy.engines.llama_cpp_targets import container_surroundings, container_values
 
 ID = EngineId.LLAMA_CPP
@@ -25,6 +25,7 @@ def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: st
     return (
         *common.check_basics(plan, options, profile, (CheckpointFormat.GGUF,)),
         *version_findings(plan, options, profile),
+        *option_findings(plan, options, profile),
         *plan_findings(plan),
         *targets.target_findings(
             plan, options, target, engine="llama-cpp", image=common.image_of(plan, options, profile)
@@ -93,4 +94,4 @@ def _for_target(options: LaunchOptions, profile: EngineProfile, target: str) -> 
     if target not in common.CONTAINER_TARGETS:
         return options
     asked = build_number(options.engine_version) if options.engine_version else None
-    return replace(options, engine_version=asked or profile.version)
+    return replace(options, engine_version=asked or profile.version, known_flags=None)

@@ -13,6 +13,7 @@ from v4deploy.domain.model import FileRole
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import common
 from v4deploy.engines.gguf_files import first_shard, has_amx, pull_command, tensor_split
+from v4deploy.engines.llama_cpp_dialect import has_flag
 
 DEFAULT_BATCH_TOKENS = 2048
 """llama-server's own `--batch-size` (help of b11434); it must not be smaller than the micro batch."""
@@ -44,18 +45,38 @@ def build_number(version: str) -> str | None:
 def arguments(
     plan: Plan, options: LaunchOptions, profile: EngineProfile, surroundings: Surroundings
 ) -> tuple[str, ...]:
-    """The command line behind the program's name, long options only.
+    """The command line behind the program's name, long options only, without those that this build does not have.
 
     Raises:
         UsageError: the names of the checkpoint's files are not known.
     """
-    version = _flag_version(plan, options, profile)
+    pairs = _wanted(plan, options, surroundings)
+    known = [pair for pair in pairs if _has(pair[0], plan, options, profile)]
+    return tuple(word for pair in known for word in pair if word is not None)
+
+
+def left_out(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tuple[str, ...]:
+    """Options that the plan calls for and this build does not have.
+
+    Raises:
+        UsageError: the names of the checkpoint's files are not known.
+    """
+    here = Surroundings(weights_dir=options.weights_dir, bind=options.bind, port=1, api_key_file=options.api_key_file)
+    return tuple(flag for flag, _ in _wanted(plan, options, here) if not _has(flag, plan, options, profile))
+
+
+def _has(flag: str, plan: Plan, options: LaunchOptions, profile: EngineProfile) -> bool:
+    return has_flag(flag, options.known_flags, profile, _flag_version(plan, options, profile))
+
+
+def _wanted(plan: Plan, options: LaunchOptions, surroundings: Surroundings) -> tuple[tuple[str, str | None], ...]:
     key = surroundings.api_key_file
-    pairs = (
+    return (
         ("--model", model_file(plan, surroundings.weights_dir)),
         ("--alias", common.served_name(plan, options)),
         *_memory_arguments(plan),
         *_draft_arguments(plan, surroundings.weights_dir),
+        *_projector_arguments(plan, surroundings.weights_dir),
         *_sampling_arguments(),
         ("--jinja", None),
         ("--host", surroundings.bind),
@@ -65,8 +86,6 @@ def arguments(
         ("--metrics", None),
         *((("--api-key-file", key),) if key else ()),
     )
-    known = [pair for pair in pairs if common.knows_flag(profile, pair[0], version)]
-    return tuple(word for pair in known for word in pair if word is not None)
 
 
 def model_file(plan: Plan, weights_dir: str) -> str:
@@ -150,6 +169,17 @@ def _draft_arguments(plan: Plan, weights_dir: str) -> tuple[tuple[str, str | Non
         ("--spec-type", "draft-dspark"),
         ("--spec-draft-n-max", str(DRAFT_TOKENS)),
     )
+
+
+def projector_path(plan: Plan) -> str | None:
+    """The file that reads images, relative to the weights directory; None where it was not fetched with the rest."""
+    files = plan.chosen.checkpoint.files
+    return next((file.path for file in files if file.role is FileRole.MMPROJ), None)
+
+
+def _projector_arguments(plan: Plan, weights_dir: str) -> tuple[tuple[str, str | None], ...]:
+    projector = projector_path(plan)
+    return () if projector is None else (("--mmproj", posixpath.join(weights_dir, projector)),)
 
 
 def _sampling_arguments() -> tuple[tuple[str, str | None], ...]:

@@ -7,7 +7,7 @@ from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.versions import is_older
-from v4deploy.engines.common import too_old
+from v4deploy.engines.common import newer_than_read, too_old
 from v4deploy.engines.mindie_arguments import engine_arguments, lacks_draft_length, plan_family, plan_recipe
 from v4deploy.engines.mindie_motor import MAXIMUM_POD_NPUS, world_size
 from v4deploy.engines.mindie_recipes import DSPARK_SINCE, HARDWARE_TYPE_950, RECIPE_DEVICE_BYTES, AscendFamily, Recipe
@@ -54,6 +54,7 @@ def own_findings(
         return tuple(findings)
     return (
         *findings,
+        *newer_than_read(profile, version),
         *_dspark_version_findings(plan, options, profile, version),
         *_left_out_findings(plan, options, profile, version),
     )

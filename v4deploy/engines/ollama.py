@@ -184,7 +184,7 @@ def _version_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile
                 fix="`ollama --version`",
             ),
         )
-    return (common.too_old(plan, profile, version, minimum),) if old else ()
+    return (common.too_old(plan, profile, version, minimum),) if old else common.newer_than_read(profile, version)
 
 
 def _option_findings(plan: Plan, options: LaunchOptions) -> tuple[Finding, ...]:

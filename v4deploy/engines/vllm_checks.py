@@ -9,7 +9,7 @@ from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.versions import is_older
-from v4deploy.engines.common import CONTAINER_TARGETS, device_names, engine_version, image_of
+from v4deploy.engines.common import CONTAINER_TARGETS, device_names, engine_version, image_of, newer_than_read
 from v4deploy.engines.targets import target_findings
 from v4deploy.engines.vllm_arguments import DEFAULT_DRAFT_BLOCK_SINCE, FAMILIES, arguments, needs_draft_length
 from v4deploy.engines.vllm_flags import split_by_version
@@ -76,6 +76,7 @@ def own_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, tar
     if not is_readable_version(version):
         return ()
     return (
+        *newer_than_read(profile, version),
         *_kv_cache_findings(plan, version),
         *_draft_findings(plan, version),
         *_known_bad_findings(plan, version),

@@ -163,6 +163,7 @@ _VALUE_FLAGS: dict[str, Reader] = {
     "--spec-type": _one("speculative.types", _drafting),
     "--spec-draft-model": _one("speculative.draft.mparams.path", str),
     "--spec-draft-n-max": _one("speculative.draft.n_max", _whole),
+    "--mmproj": _one("mmproj.path", str),
     "--chat-template-file": _one("chat_template", lambda text: FileText(path=text)),
     "--host": _one("hostnames", lambda text: list(_names(text))),
     "--port": _one("port", _whole),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 from tests.support_cli import V4Deploy
-from v4deploy.commands.render_preflight import key_file_findings
+from tests.support_golden import shipped_profile
+from v4deploy.commands.render_preflight import key_file_findings, preflight
+from v4deploy.domain.engine import EngineId, LaunchOptions
 from v4deploy.domain.errors import ExitCode
 from v4deploy.domain.finding import Severity
 
@@ -105,8 +108,28 @@ def test_the_lock_pins_commit_engine_arguments_and_tool(v4deploy: V4Deploy, tmp_
 
 
 def test_options_that_contradict_each_other_are_refused(v4deploy: V4Deploy) -> None:
-    for arguments in (("--check", "--force"), ("--check", "--undo"), ("--check", "--diff"), ("--undo", "v4-flash")):
+    for arguments in (
+        ("--check", "--force"),
+        ("--check", "--undo"),
+        ("--check", "--diff"),
+        ("--undo", "v4-flash"),
+        ("--undo", "--port", "1"),
+    ):
         assert v4deploy("render", *arguments).code == ExitCode.USAGE, arguments
+
+
+def test_weights_that_cannot_be_pinned_yet_are_told(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    findings = v4deploy(*H200, "--output", str(tmp_path), "--json").document["findings"]
+    assert "config.weights-not-pinned" in {finding["id"] for finding in findings}
+
+
+def test_a_taken_port_is_a_note_only() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        options = LaunchOptions(weights_dir="/w", port=server.getsockname()[1])
+        (finding,) = preflight(options, shipped_profile(EngineId.LLAMA_CPP))
+    assert (finding.id, finding.severity) == ("network.port-in-use", Severity.INFO)
 
 
 def test_a_key_that_everybody_may_read_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support_golden import assert_golden, shipped_profile, shipped_templates
+from tests.support_golden import ROOT, assert_golden, shipped_profile, shipped_templates
 from tests.support_plans import FLASH_8X_H200, FLASH_CPU, FLASH_M3_ULTRA, FLASH_OFFLOAD, FLASH_OLLAMA_MAC, WEIGHTS_DIR
 from tests.support_vllm import FLASH_MI355X, V41_B300
 from v4deploy.domain.artefact import ArtefactSet
@@ -159,3 +159,16 @@ def test_only_macs_have_launchd_and_only_where_an_engine_runs_there() -> None:
     with_launchd = {engine for engine in EngineId if "launchd" in shipped_profile(engine).targets}
     assert with_launchd == {EngineId.LLAMA_CPP, EngineId.OLLAMA}
     assert FLASH_M3_ULTRA.host.os is OperatingSystem.MACOS
+
+
+def test_the_table_of_targets_is_what_the_templates_say() -> None:
+    rows = [
+        line.split("|") for line in (ROOT / "docs" / "targets.md").read_text().splitlines() if line.startswith("| `")
+    ]
+    documented = {(row[1].strip(" `"), row[2].strip(" `")): row[4].strip() for row in rows if len(row) == 6}
+    definitions = {
+        (engine.value, target): yaml.safe_load(TEMPLATES.texts[f"{engine.value}/{target}/target.yaml"])["checked"]
+        for engine in EngineId
+        for target in shipped_profile(engine).targets
+    }
+    assert documented == definitions

@@ -13,8 +13,9 @@ from v4deploy.cli import options
 from v4deploy.cli.sink import output_for
 
 if TYPE_CHECKING:
-    from v4deploy.cli.requests import Wish
+    from v4deploy.domain.engine import LaunchOptions
 
+_LOOPBACK = "127.0.0.1"
 _Image = Annotated[str | None, typer.Option("--image", help="container image instead of the profile's")]
 _Diff = Annotated[
     bool, typer.Option("--diff", help="show what would change in the files that are there, write nothing")
@@ -37,7 +38,7 @@ def render(
     directory: options.OutputDir = Path("launch"),
     weights: options.WeightsDir = None,
     image: _Image = None,
-    host: options.Bind = "127.0.0.1",
+    host: options.Bind = _LOOPBACK,
     port: options.Port = None,
     api_key_file: options.ApiKeyFile = None,
     force: options.Force = False,
@@ -66,7 +67,8 @@ def render(
         kv_cache_type=kv_cache_type,
         hardware=hardware,
     )
-    typed = _typed(wish, plan_file=plan_file, system=system, target=target, image=image)
+    launch = replace(launch_options(host, port, api_key_file), image=image)
+    typed = (*_typed(launch), *wish.typed(), *_given(plan=plan_file, system=system, target=target, weights=weights))
     _refuse_contradictions(check=check, undo=undo, shows=diff or dry_run, force=force, typed=typed)
     if undo:
         return output.finish(record.undo(where, force=force, dry_run=dry_run), views.view_undo)
@@ -77,7 +79,7 @@ def render(
         plan=planned(workspace, wish, plan_file),
         target=target,
         output=where,
-        options=replace(launch_options(host, port, api_key_file), image=image),
+        options=launch,
         weights_dir=weights,
         force=force,
         dry_run=dry_run or diff,
@@ -87,10 +89,14 @@ def render(
     return output.finish(commands.render(workspace, wanted), views.view_diff if diff else views.view_render)
 
 
-def _typed(wish: Wish, **others: object) -> tuple[str, ...]:
-    """What was typed that says what to render."""
-    names = tuple(f"--{name.removesuffix('_file')}" for name, value in others.items() if value is not None)
-    return (*wish.typed(), *names)
+def _typed(launch: LaunchOptions) -> tuple[str, ...]:
+    """The options of a launch that are not left as they are by default."""
+    is_elsewhere = None if launch.bind == _LOOPBACK else launch.bind
+    return _given(host=is_elsewhere, port=launch.port, api_key_file=launch.api_key_file, image=launch.image)
+
+
+def _given(**options: object) -> tuple[str, ...]:
+    return tuple(f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None)
 
 
 def _refuse_contradictions(*, check: bool, undo: bool, shows: bool, force: bool, typed: tuple[str, ...]) -> None:

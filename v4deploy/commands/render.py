@@ -121,7 +121,7 @@ def prepare(workspace: Workspace, request: RenderRequest) -> Prepared:
         values = engine_module(profile.id).values(plan, options, profile, target)
         pins = pins_of(plan, options, profile, target)
         sets.append(RenderedSet(artefacts=render_target(profile.id, target, values, templates), pins=pins))
-        findings += (*missing, *pin_findings(pins))
+        findings += (*missing, *pin_findings(plan, pins))
     return Prepared(targets=targets, sets=tuple(sets), findings=tuple(dict.fromkeys(findings)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.model import FileRole
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import engine_module
 from v4deploy.engines.common import CONTAINER_TARGETS, engine_version, image_of
@@ -35,9 +36,23 @@ def pins_of(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: 
     )
 
 
-def pin_findings(pins: Pins) -> tuple[Finding, ...]:
+def pin_findings(plan: Plan, pins: Pins) -> tuple[Finding, ...]:
     """What cannot be pinned, and so may be another thing next time."""
     findings = []
+    checkpoint = plan.chosen.checkpoint
+    mains = [file for file in checkpoint.files if file.role is FileRole.MAIN]
+    hashed = sum(file.sha256 is not None for file in mains)
+    wanted = checkpoint.shards or len(mains)
+    if hashed < wanted or not mains:
+        findings.append(
+            Finding(
+                id="config.weights-not-pinned",
+                severity=Severity.INFO,
+                summary=f"the lock pins {hashed} of {wanted or 'all'} weight files by hash",
+                why="the catalogue does not know the others, or `--weights` found them by their names alone",
+                fix="`v4deploy pull`, then render again without `--weights`: every hash is taken from what was pulled",
+            )
+        )
     if pins.image is not None and "@sha256:" not in pins.image:
         findings.append(
             Finding(

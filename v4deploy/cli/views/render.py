@@ -50,7 +50,7 @@ def view_check(console: Console, report: CheckReport) -> None:
             engine = pins.image or f"{one.engine} {pins.engine_version}"
             commit = pins.revision or "no commit pinned"
             hashed = sum(weight.sha256 is not None for weight in pins.weights)
-            console.print(f"  {escape(pins.repo)} @ {commit}, {hashed} of {len(pins.weights)} weight files by hash")
+            console.print(f"  {escape(pins.repo)} @ {commit}, {hashed} of its files by hash")
             console.print(f"  {escape(engine)}, written by v4deploy {pins.tool_version}")
     for finding in report.findings:
         print_finding(console, finding)

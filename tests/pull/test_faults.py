@@ -130,7 +130,7 @@ def test_a_server_error_is_tried_again(desk: Desk) -> None:
 def test_an_expired_address_is_resolved_again(desk: Desk) -> None:
     desk.hub.faults.expired_times = 2
     desk.assert_right(desk.pull(desk.request(max_workers=1)))
-    assert [reason for _, reason, _ in desk.listener.waits] == ["HTTP 403 from the storage server"]
+    assert [reason for _, reason, _ in desk.listener.waits] == ["HTTP 403 from the storage server (127.0.0.1)"]
     first_three = [seen.path for seen in desk.hub.faults.seen if seen.at_cdn][:3]
     assert first_three[1] != first_three[2]
 

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 from tests.pull.conftest import Desk
 from tests.support.pull_builders import REPO, checkpoint
 from v4deploy.domain.errors import DownloadError, UsageError
+from v4deploy.domain.model import Hub
 from v4deploy.pull.access import DEFAULT_ENDPOINT, HubAccess, access_from
 from v4deploy.pull.hubs import list_repository
 from v4deploy.pull.retry import RetryPolicy
@@ -233,3 +234,13 @@ def test_a_pinned_revision_is_asked_for(desk: Desk) -> None:
     commit = desk.hub.repositories[REPO].commit
     assert desk.pull(desk.request(checkpoint(revision=commit))).revision == commit
     assert f"/api/models/{REPO}/revision/{commit}" in {one.path.split("?")[0] for one in desk.hub.faults.seen}
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "gopher://127.0.0.1:1"])
+@pytest.mark.parametrize("hub", list(Hub))
+def test_a_proxy_that_the_listing_cannot_use_is_named(hub: Hub, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    access = HubAccess(hub=hub, endpoint="https://hub.test")
+    with pytest.raises(DownloadError, match="proxy") as caught:
+        list_repository("a/b", None, access, policy=RetryPolicy(), pause=lambda *_: None)
+    assert "SOCKS" in (caught.value.hint or "")

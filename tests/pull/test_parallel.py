@@ -264,9 +264,11 @@ def test_what_the_hub_does_not_give_comes_from_a_mirror(
 
 
 def test_a_hub_that_is_gone_is_replaced_for_the_list_too(desk: Desk, mirror: FaultyHub) -> None:
-    result = pull(desk, access=HubAccess(endpoint="http://127.0.0.1:9", mirrors=(mirror.endpoint,)))
+    result = pull(desk, workers=1, access=HubAccess(endpoint="http://127.0.0.1:9", mirrors=(mirror.endpoint,)))
     desk.assert_right(result)
     assert any("; asking 127.0.0.1" in reason for _, reason, _ in desk.listener.waits)
+    # Three tries for the list and three for the first file; no other file waits for it again.
+    assert [pause for pause in desk.pauses if pause] == [1.0, 2.0, 1.0, 2.0]
 
 
 def test_a_mirror_gets_no_token(desk: Desk, mirror: FaultyHub) -> None:

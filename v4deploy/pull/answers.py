@@ -50,7 +50,7 @@ def _refusal(answer: Answer, job: Job, source: Source) -> Exception:
     # Outside the hub a refusal means that the signed address has expired; the next try gets a new one.
     if transient or not answer.from_hub or answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return TransferError(
-            f"HTTP {answer.status}" + ("" if answer.from_hub else " from the storage server"),
+            f"HTTP {answer.status}" + ("" if answer.from_hub else f" from the storage server ({answer.host})"),
             status=answer.status,
             retry_after_seconds=retry_after_seconds(answer.headers),
         )
@@ -78,9 +78,18 @@ def given_up(fault: TransferError, job: Job, source: Source, tries: int) -> Down
     if fault.status == HTTPStatus.TOO_MANY_REQUESTS:
         return failures.too_many_requests(source.transport.access, fault.retry_after_seconds)
     return DownloadError(
-        f"{job.file.path} could not be fetched from {source.host} in {tries} tries: {fault.reason}",
-        hint=f"check the network; then {failures.GO_ON}",
+        f"{job.file.path} could not be fetched from {source.host} in {tries} {'try' if tries == 1 else 'tries'}: "
+        f"{fault.reason}",
+        hint=f"{_way_out(fault, source)}; then {failures.GO_ON}",
     )
+
+
+def _way_out(fault: TransferError, source: Source) -> str:
+    if fault.status is None:
+        return "check the network"
+    if fault.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return f"wait, or {failures.another_address(source.transport.access)}"
+    return f"a proxy or firewall may refuse that host: allow it, or {failures.another_address(source.transport.access)}"
 
 
 def wrong_content(job: Job, found: list[tuple[Source, str]]) -> OneFileError:

@@ -15,9 +15,12 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from v4deploy.domain.errors import DownloadError
+from v4deploy.pull import failures
 from v4deploy.pull.retry import TransferError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# A host that takes longer to be connected to is blocked on the way, or gone: another may have what it has.
+_CONNECT_SECONDS = 10.0
 # The whole of an answer's head has to be there by then: a server may send a byte now and then for ever.
 _HEAD_SECONDS = 60.0
 # The rest of an answer that nobody wants (a redirect's page) is read, to use the connection again, up to this.
@@ -123,7 +126,7 @@ class Connections:
             more = _proxy_credentials(way.proxy)
         try:
             if connection.sock is None:
-                connection.connect()
+                self._connect(connection)
             with self._watched(connection.sock):
                 connection.request("GET", target, headers={**headers, **more})
                 response = connection.getresponse()
@@ -133,6 +136,19 @@ class Connections:
             raise
         assert isinstance(response, Response), "the connection's response class makes all responses"
         return response
+
+    def _connect(self, connection: HTTPConnection) -> None:
+        try:
+            connection.connect()
+        except ssl.SSLCertVerificationError:
+            raise
+        except socket.gaierror as error:
+            raise TransferError(f"its name cannot be resolved ({error.strerror})", is_unreachable=True) from error
+        except TimeoutError as error:
+            raise TransferError("no connection came about in time", is_unreachable=True) from error
+        except OSError as error:
+            raise TransferError(f"it cannot be reached ({error.strerror or error})", is_unreachable=True) from error
+        connection.sock.settimeout(self._stall_seconds)
 
     @contextmanager
     def _watched(self, connected: socket.socket) -> Iterator[None]:
@@ -183,10 +199,11 @@ class Connections:
         host, port = way.host, way.port
         if way.proxy is not None:
             host, port = way.proxy.hostname or "", way.proxy.port or _DEFAULT_PORTS["http"]
+        timeout = min(self._stall_seconds, _CONNECT_SECONDS)
         if way.scheme == "http":
-            connection = HTTPConnection(host, port, timeout=self._stall_seconds)
+            connection = HTTPConnection(host, port, timeout=timeout)
         else:
-            connection = HTTPSConnection(host, port, timeout=self._stall_seconds, context=self._tls())
+            connection = HTTPSConnection(host, port, timeout=timeout, context=self._tls())
             if way.proxy is not None:
                 connection.set_tunnel(way.host, way.port, headers=_proxy_credentials(way.proxy))
         connection.response_class = Response
@@ -202,10 +219,7 @@ class Connections:
             return None
         proxy = urlsplit(address if "://" in address else f"http://{address}")
         if proxy.scheme != "http" or not proxy.hostname:
-            raise DownloadError(
-                f"the proxy for {parts.scheme} is of a kind that cannot be used here ({proxy.scheme}://)",
-                hint="set HTTPS_PROXY to an http:// proxy, or list the hub in NO_PROXY",
-            )
+            raise failures.unusable_proxy(f"the proxy for {parts.scheme} ({proxy.scheme}://)")
         return proxy
 
     def _tls(self) -> ssl.SSLContext:
@@ -235,8 +249,6 @@ def faults_translated() -> Iterator[None]:
             f"the server's certificate is not trusted: {error.verify_message}",
             hint="behind a proxy that opens TLS, set SSL_CERT_FILE to your organisation's certificates",
         ) from error
-    except socket.gaierror as error:
-        raise TransferError(f"its name cannot be resolved ({error.strerror})") from error
     except (OSError, HTTPException, ValueError, AttributeError) as error:
         # ValueError, AttributeError: what http.client and ssl raise when another thread shuts their socket down.
         raise TransferError(f"the connection broke ({str(error) or type(error).__name__})") from error

@@ -15,7 +15,7 @@ from v4deploy.pull.follow import Follower, Watch
 from v4deploy.pull.hashing import StoppedError, hash_file
 from v4deploy.pull.part import Part, settled
 from v4deploy.pull.rate import Pulse
-from v4deploy.pull.retry import TransferError
+from v4deploy.pull.retry import UNREACHABLE_ATTEMPTS, TransferError
 from v4deploy.pull.transport import Answer
 
 Outcome: TypeAlias = Fetched | BaseException
@@ -50,6 +50,8 @@ class FileTransfer:
         self._part: Part | None = None
         self._flushed_bytes = 0
         self._error: BaseException | None = None
+        # What could not be reached for another file comes last for this one.
+        self._sources = tuple(sorted(job.sources, key=lambda source: source.transport.is_unreachable))
         self._source_number = 0
         self._source_errors: list[DownloadError] = []
         self._is_sequential = False
@@ -84,7 +86,7 @@ class FileTransfer:
 
     def fetch(self, span: Span, buffer: memoryview) -> None:
         """Fetch a claimed span, or as much of it as comes; trouble ends up in this file's outcome."""
-        part, source = self._part, self.job.sources[self._source_number]
+        part, source = self._part, self._sources[self._source_number]
         assert part is not None, "only an open file gives claims"
         claimed = [span]
         fault: TransferError | None = None
@@ -151,7 +153,7 @@ class FileTransfer:
     def _after(self, fault: TransferError, source: Source) -> float | None:
         """The pause that a failed try costs; None where another connection has seen to it, or none helps any more."""
         self._control_check()
-        if self._is_paused or self._error or source is not self.job.sources[self._source_number]:
+        if self._is_paused or self._error or source is not self._sources[self._source_number]:
             return None
         assert self._part is not None, "a fault comes from a connection at work"
         arrived_bytes = self._part.blocks.arrived_bytes
@@ -159,13 +161,19 @@ class FileTransfer:
             self._failed_attempts = 0
         self._best_bytes = max(self._best_bytes, arrived_bytes)
         self._failed_attempts += 1
-        policy = self._control.policy
-        wait_seconds = policy.wait_seconds(self._failed_attempts, fault.retry_after_seconds)
-        if wait_seconds is None:
-            self._source_failed(source, answers.given_up(fault, self.job, source, policy.attempts))
+        wait_seconds = self._control.policy.wait_seconds(self._failed_attempts, fault.retry_after_seconds)
+        if wait_seconds is None or self._is_hopeless(fault, source):
+            source.transport.is_unreachable = fault.is_unreachable
+            self._source_failed(source, answers.given_up(fault, self.job, source, self._failed_attempts))
             return None
         self._is_paused = True
         return wait_seconds
+
+    def _is_hopeless(self, fault: TransferError, source: Source) -> bool:
+        """Whether a host that cannot be reached has had its tries, while another source waits."""
+        if not fault.is_unreachable or self._source_number + 1 == len(self._sources):
+            return False
+        return source.transport.is_unreachable or self._failed_attempts >= UNREACHABLE_ATTEMPTS
 
     def _control_check(self) -> None:
         """When all are told to stop, the faults of connections that were cut are no news."""
@@ -174,10 +182,10 @@ class FileTransfer:
 
     def _source_failed(self, source: Source, error: DownloadError) -> None:
         """Go on with the next mirror; without one this file has failed. The caller holds the lock."""
-        if source is not self.job.sources[self._source_number]:
+        if source is not self._sources[self._source_number]:
             return
         self._source_errors.append(error)
-        if self._source_number + 1 == len(self.job.sources):
+        if self._source_number + 1 == len(self._sources):
             first, *others = self._source_errors
             details = (*first.details, *(other.message for other in others))
             self._end_with(type(first)(first.message, hint=first.hint, details=details))
@@ -185,7 +193,7 @@ class FileTransfer:
         self._source_number += 1
         self._failed_attempts = 0
         self._is_sequential = False
-        next_host = self.job.sources[self._source_number].host
+        next_host = self._sources[self._source_number].host
         self._progress.waiting(self.job.file.path, f"{error.message}; going on from {next_host}", 0.0)
 
     def _request(self, part: Part, source: Source, claimed: list[Span], buffer: memoryview) -> None:
@@ -300,16 +308,16 @@ class FileTransfer:
     def _fill_until_right(self, part: Part) -> None:
         # Once in a while a byte turns on the way; a wrong hash from each source, and one more, is no accident.
         job, found = self.job, list[tuple[Source, str]]()
-        for _ in range(len(job.sources) + 1):
+        for _ in range(len(self._sources) + 1):
             content_hash = Follower(job.file, part, self._watch(part)).content_hash()
             if content_hash == job.file.expected_hash:
                 return
             with self._lock:
-                found.append((job.sources[self._source_number], content_hash))
+                found.append((self._sources[self._source_number], content_hash))
                 self._settle(part)
                 part.restart()
                 self._flushed_bytes = self._best_bytes = 0
-                self._source_number = (self._source_number + 1) % len(job.sources)
+                self._source_number = (self._source_number + 1) % len(self._sources)
                 self._wake()
             self._progress.advanced(job.file.path, 0, job.file.size_bytes)
         raise answers.wrong_content(job, found)

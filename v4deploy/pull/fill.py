@@ -273,5 +273,6 @@ class _Fill:
             f"complete and checked: {len(complete)} of {len(self._order.files)} files, "
             f"{format_gb(complete_bytes)}, in {self._directory}"
         )
-        details = (*first.details, *dict.fromkeys(error.message for error in others), safe)
+        more = dict.fromkeys(error.message for error in others if error.message != first.message)
+        details = (*first.details, *more, safe)
         return DownloadError(first.message, hint=first.hint, details=details)

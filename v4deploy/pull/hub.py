@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from v4deploy.domain.errors import DownloadError
 from v4deploy.pull import failures
 from v4deploy.pull.access import HubAccess
-from v4deploy.pull.listing import ANSWER_SECONDS, COMMIT, TRANSIENT_STATUSES, Entry, Listing, file_of
+from v4deploy.pull.listing import ANSWER_SECONDS, COMMIT, TRANSIENT_STATUSES, Entry, Listing, file_of, proxy_understood
 from v4deploy.pull.manifest import FilePlan
 from v4deploy.pull.retry import TransferError, retry_after_seconds
 
@@ -36,13 +36,14 @@ def ask(repo: str, revision: str | None, access: HubAccess) -> Listing:
 def _model_info(repo: str, revision: str | None, access: HubAccess) -> ModelInfo:
     """One request. Transient trouble comes out as TransferError, refusals as DownloadError."""
     import httpx2
-    from huggingface_hub import HfApi, constants, errors
+    from huggingface_hub import HfApi, constants, errors, get_session
 
     # Without this, the library asks huggingface.co for a registry of its own before each first request, also when the
     # endpoint is a mirror or loopback: a call that nobody asked for, and a stall of seconds without a network.
     constants.HF_HUB_DISABLE_TELEMETRY = True
-    with _client_lock:
+    with _client_lock, proxy_understood():
         _share_client(trust_proxies=not access.is_loopback)
+        get_session()
     api = HfApi(endpoint=access.endpoint, token=access.token or False, library_name="v4deploy")
     try:
         return api.model_info(repo, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS)

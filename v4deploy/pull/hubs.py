@@ -9,10 +9,7 @@ from v4deploy.domain.model import Hub
 from v4deploy.pull import failures, hub, modelscope
 from v4deploy.pull.access import HubAccess
 from v4deploy.pull.listing import Listing
-from v4deploy.pull.retry import RetryPolicy, TransferError
-
-# An address that does not answer is mostly mistyped or behind a proxy: say so soon, a person is waiting.
-_UNREACHABLE_ATTEMPTS = 3
+from v4deploy.pull.retry import UNREACHABLE_ATTEMPTS, RetryPolicy, TransferError
 
 
 def list_repository(
@@ -50,7 +47,7 @@ def _list(
         except TransferError as fault:
             attempt += 1
             wait_seconds = policy.wait_seconds(attempt, fault.retry_after_seconds)
-            if wait_seconds is None or (fault.status is None and attempt >= _UNREACHABLE_ATTEMPTS):
+            if wait_seconds is None or (fault.status is None and attempt >= UNREACHABLE_ATTEMPTS):
                 raise _given_up(fault, access) from fault
             pause(fault.reason, wait_seconds)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from v4deploy.domain.errors import DownloadError
 from v4deploy.pull.access import HubAccess
-from v4deploy.pull.failures import another_address
+from v4deploy.pull.failures import another_address, unusable_proxy
 from v4deploy.pull.manifest import FilePlan, is_safe_path, role_of
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -15,6 +17,21 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 # Listings are small; a hub that takes longer hangs.
 ANSWER_SECONDS = 30.0
+
+
+@contextmanager
+def proxy_understood() -> Iterator[None]:
+    """Around the making of a client, which looks at the environment's proxies, also at those that it will not use.
+
+    Raises:
+        DownloadError: one is of a kind that the client has no code for.
+    """
+    try:
+        yield
+    except ImportError:
+        raise unusable_proxy("a proxy of the environment (SOCKS)") from None
+    except ValueError:
+        raise unusable_proxy("a proxy of the environment") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

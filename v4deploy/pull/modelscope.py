@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from v4deploy.domain.errors import DownloadError
 from v4deploy.pull import failures
 from v4deploy.pull.access import HubAccess
-from v4deploy.pull.listing import ANSWER_SECONDS, COMMIT, TRANSIENT_STATUSES, Entry, Listing, file_of
+from v4deploy.pull.listing import ANSWER_SECONDS, COMMIT, TRANSIENT_STATUSES, Entry, Listing, file_of, proxy_understood
 from v4deploy.pull.manifest import FilePlan
 from v4deploy.pull.retry import TransferError, retry_after_seconds
 
@@ -98,12 +98,13 @@ def _client(access: HubAccess) -> httpx2.Client:
     import httpx2
 
     # The environment's proxy cannot reach a hub on this machine.
-    return httpx2.Client(
-        base_url=f"{access.endpoint}/api/v1/models/",
-        headers={"User-Agent": "v4deploy", **access.credentials},
-        timeout=ANSWER_SECONDS,
-        trust_env=not access.is_loopback,
-    )
+    with proxy_understood():
+        return httpx2.Client(
+            base_url=f"{access.endpoint}/api/v1/models/",
+            headers={"User-Agent": "v4deploy", **access.credentials},
+            timeout=ANSWER_SECONDS,
+            trust_env=not access.is_loopback,
+        )
 
 
 def _get(client: httpx2.Client, path: str, query: dict[str, str], repo: str, access: HubAccess) -> dict[str, Any]:

@@ -11,6 +11,11 @@ from typing import Protocol
 _dice = random.SystemRandom().random
 
 
+# An address that cannot be connected to is mostly mistyped, blocked or behind a proxy: where a person waits, or another
+# address has the same, this many tries are enough.
+UNREACHABLE_ATTEMPTS = 3
+
+
 class Headers(Protocol):
     """What httpx2's and the standard library's header collections have in common."""
 
@@ -24,10 +29,19 @@ class TransferError(Exception):
         reason: what happened, as part of a sentence.
         status: the HTTP status, None when none came.
         retry_after_seconds: what the server asked for, None when it did not.
+        is_unreachable: no connection came about, so that no other request would fare better.
     """
 
-    def __init__(self, reason: str, *, status: int | None = None, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+        is_unreachable: bool = False,
+    ) -> None:
         super().__init__(reason)
+        self.is_unreachable = is_unreachable
         self.reason = reason
         self.status = status
         self.retry_after_seconds = retry_after_seconds

@@ -38,6 +38,7 @@ class Answer:
 
     status: int
     headers: HTTPMessage
+    host: str
     from_hub: bool
     declared_sha256: str | None
     _response: Response
@@ -74,6 +75,9 @@ class Transport:
 
     Connections are kept open between requests, and so are signed addresses: asking the hub for a new one before each
     range would run into its limits. One that has expired is replaced at once.
+
+    Attributes:
+        is_unreachable: a file was given up here because no connection came about; others had better begin elsewhere.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class Transport:
         self._connections = Connections(proxies=proxies, ssl_context=ssl_context, stall_seconds=stall_seconds)
         self._lock = threading.Lock()
         self._shortcuts: dict[str, _Shortcut] = {}
+        self.is_unreachable = False
 
     @property
     def access(self) -> HubAccess:
@@ -133,7 +138,7 @@ class Transport:
             response = request.enter_context(self._connections.request(parts, headers))
             if response.status not in _EXPIRED:
                 open_requests.push(request.pop_all())
-                return _answer(response, from_hub=False, declared_sha256=known.declared_sha256)
+                return _answer(response, parts, from_hub=False, declared_sha256=known.declared_sha256)
         with self._lock:
             # Another connection may have put a new one in its place meanwhile.
             if self._shortcuts.get(url) is known:
@@ -167,7 +172,7 @@ class Transport:
                         with self._lock:
                             self._shortcuts[url] = _Shortcut(url=target, declared_sha256=declared_sha256)
                     open_requests.push(request.pop_all())
-                    return _answer(response, from_hub=from_hub, declared_sha256=declared_sha256)
+                    return _answer(response, parts, from_hub=from_hub, declared_sha256=declared_sha256)
                 target = _redirect_target(target, response.headers, self._access)
         raise DownloadError(
             f"{urlsplit(target).hostname} redirects in circles",
@@ -184,10 +189,11 @@ class Transport:
         return headers | self._access.credentials if from_hub else headers
 
 
-def _answer(response: Response, *, from_hub: bool, declared_sha256: str | None) -> Answer:
+def _answer(response: Response, parts: SplitResult, *, from_hub: bool, declared_sha256: str | None) -> Answer:
     return Answer(
         status=_true_status(response),
         headers=response.headers,
+        host=parts.hostname or "",
         from_hub=from_hub,
         declared_sha256=declared_sha256,
         _response=response,

@@ -101,7 +101,10 @@ def test_a_directory_without_manifest_is_proven_by_the_catalogue(v4deploy: V4Dep
     cut(next((tmp_path / "copied").iterdir()))
     ran = v4deploy("verify", str(tmp_path / "copied"))
     assert ran.code == ExitCode.DOWNLOAD_FAILED
-    assert f"pull MODEL --quant NAME --from {tmp_path / 'copied'}" in ran.stderr
+    assert f"pull tiny-1 --quant tiny --repo someone/Tiny-GGUF --from {tmp_path / 'copied'}" in ran.stderr
+    ran = v4deploy("verify", str(tmp_path / "copied"), "--repair")
+    assert ran.code == ExitCode.DOWNLOAD_FAILED
+    assert "nothing was repaired: `--repair` writes only where `v4deploy pull` has put the weights" in ran.stderr
 
 
 def test_what_nobody_vouches_for_ends_with_5_unless_a_quick_look_was_asked_for(
@@ -149,6 +152,9 @@ def test_what_cannot_be_verified(
 
 @pytest.mark.usefixtures("hub")
 def test_pull_adopts_from_a_directory_and_says_so(v4deploy: V4Deploy, tmp_path: Path, published: Path) -> None:
+    size_bytes = sum(path.stat().st_size for path in published.rglob("*.gguf"))
+    preview = v4deploy("pull", "tiny", "--from", str(published), "--dry-run", "--json").document["data"]["preview"]
+    assert preview["adoptable"] == {"size_bytes": size_bytes, "linkable_bytes": size_bytes}
     ran = v4deploy("pull", "tiny", "--from", str(published))
     assert ran.code == ExitCode.OK
     assert "adopted 2 files" in ran.stdout

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.pull.conftest import Desk
-from tests.support.pull_builders import REPO, checkpoint, safetensors_bytes, write
+from tests.support.pull_builders import REPO, checkpoint, pinned, safetensors_bytes, write
 from v4deploy.domain.errors import DownloadError, ProfileError
 from v4deploy.domain.model import CheckpointFormat, FileRole
 from v4deploy.pull import store
 from v4deploy.pull.access import HubAccess
+from v4deploy.pull.adopt.places import Adoptable, Places
 from v4deploy.pull.manifest import MANIFEST_NAME
-from v4deploy.pull.request import SPARE_BYTES, preview_pull
+from v4deploy.pull.request import SPARE_BYTES, preview_pull, with_adoptable
 
 
 def test_a_pull_brings_exactly_the_files_of_the_quant(desk: Desk) -> None:
@@ -125,6 +127,24 @@ def test_the_dry_run_knows_what_is_there_already(desk: Desk) -> None:
     preview = preview_pull(desk.request())
     assert (preview.revision, preview.directory) == (result.revision, result.directory)
     assert preview.kept_bytes == preview.total_bytes == result.total_bytes
+
+
+def test_the_dry_run_counts_what_needs_no_room(desk: Desk, tmp_path: Path) -> None:
+    for path, data in desk.wanted.items():
+        write(tmp_path / "given" / Path(path).name, data)
+    sizes = {path: len(data) for path, data in desk.wanted.items()}
+    files = tuple(
+        pinned(path, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for path, data in desk.wanted.items()
+    )
+    preview = preview_pull(desk.request(checkpoint(size_bytes=sum(sizes.values()), files=files)))
+    tight = dataclasses.replace(preview, free_bytes=SPARE_BYTES)
+    found = with_adoptable(tight, Places(given=(tmp_path / "given",)))
+    assert found.adoptable == Adoptable(size_bytes=sum(sizes.values()), linkable_bytes=sum(sizes.values()))
+    assert (tight.missing_bytes, found.missing_bytes) == (sum(sizes.values()), 0)
+    first = next(iter(desk.wanted))
+    (tmp_path / "given" / Path(first).name).chmod(0o666)
+    assert with_adoptable(tight, Places(given=(tmp_path / "given",))).missing_bytes == sizes[first]
 
 
 def test_without_space_nothing_is_fetched(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from v4deploy.pull.adopt.places import Places
 from v4deploy.pull.download import Control
 from v4deploy.pull.pull import PullResult, pull_checkpoint
 from v4deploy.pull.rate import Throttle
-from v4deploy.pull.request import CONNECTIONS, PullPreview, PullRequest, preview_pull
+from v4deploy.pull.request import CONNECTIONS, PullPreview, PullRequest, preview_pull, with_adoptable
 from v4deploy.pull.selection import DEFAULT_ROLES
 
 
@@ -113,6 +113,7 @@ def pull(  # noqa: PLR0913 - one argument an option
     )
     preview = preview_pull(request)
     if dry_run:
+        preview = with_adoptable(preview, request.places)
         return Result(
             kind="pull", data=PullReport(alias=choice.alias, others=choice.others, preview=preview, done=None)
         )

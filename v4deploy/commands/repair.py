@@ -36,7 +36,9 @@ def repair(
     checked = verify(workspace, request, report=report)
     before = checked.data
     bad = {problem.path for problem in before.problems if problem.kind in _REPAIRABLE}
-    if not bad & {file.path for file in before.files} or before.basis is not Basis.MANIFEST:
+    if before.basis is not Basis.MANIFEST:
+        return _left_alone(checked)
+    if not bad & {file.path for file in before.files}:
         return checked
     manifest = store.read_manifest(Path(before.directory))
     if manifest is None:
@@ -65,6 +67,15 @@ def repair(
     now = verify(workspace, replace(request, quick=True))
     hashes = {file.path: file.expected_hash for file in manifest.files if file.path in done.paths}
     return replace(judged(_after(before, now.data, hashes), quick=False), findings=done.findings)
+
+
+def _left_alone(checked: Result[VerifyReport]) -> Result[VerifyReport]:
+    """What somebody else put down is not written to: the error says so, and its hint how to come by right files."""
+    error = checked.error
+    if error is None:
+        return checked
+    why = "nothing was repaired: `--repair` writes only where `v4deploy pull` has put the weights"
+    return replace(checked, error=DownloadError(error.message, hint=error.hint, details=(*error.details, why)))
 
 
 def _after(before: VerifyReport, now: VerifyReport, repaired: dict[str, str]) -> VerifyReport:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from v4deploy.commands.result import Report, Result, Transfer
 from v4deploy.commands.weights import pulled_directory
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.catalogue import resolve_quant
 from v4deploy.domain.errors import DownloadError, InterruptedRunError, UsageError, V4DeployError
-from v4deploy.domain.model import Checkpoint
+from v4deploy.domain.model import Checkpoint, FileRole
 from v4deploy.pull.hashing import hashing_workers
 from v4deploy.pull.proof.report import Basis, FileProblem, ProblemKind, VerifyReport
 from v4deploy.pull.verify import verify_directory
@@ -57,12 +59,30 @@ def verify(workspace: Workspace, request: VerifyRequest, *, report: Report | Non
         )
     except KeyboardInterrupt:
         raise InterruptedRunError("interrupted; verifying changes nothing", hint="run the same command again") from None
-    return judged(_compared(done, request.expected), quick=request.quick)
+    pulling = _pulling(done, request.expected or catalogue)
+    return judged(_compared(done, request.expected), quick=request.quick, pulling=pulling)
 
 
-def judged(done: VerifyReport, *, quick: bool) -> Result[VerifyReport]:
-    """The report with the error that it amounts to."""
-    return Result(kind="verify", data=done, error=_error(done, quick=quick))
+def judged(done: VerifyReport, *, quick: bool, pulling: str = "v4deploy pull MODEL") -> Result[VerifyReport]:
+    """The report with the error that it amounts to. `pulling`: the command that fetches these weights."""
+    return Result(kind="verify", data=done, error=_error(done, quick=quick, pulling=pulling))
+
+
+def _pulling(done: VerifyReport, catalogue: Sequence[Checkpoint]) -> str:
+    """The command, with names in it where the files' names leave no doubt which checkpoint they are of."""
+    names = {PurePosixPath(file.path).name for file in done.files}
+    found = [
+        checkpoint
+        for checkpoint in catalogue
+        if done.repo in {None, checkpoint.repo}
+        and any(PurePosixPath(file.path).name in names for file in checkpoint.files if file.role is FileRole.MAIN)
+    ]
+    match found:
+        case [one]:
+            words = f"{one.release} --quant {shlex.quote(one.quant)} --repo {one.repo}"
+        case _:
+            words = "MODEL --quant NAME"
+    return f"v4deploy pull {words} --from {shlex.quote(done.directory)}"
 
 
 def problem_lines(done: VerifyReport) -> tuple[str, ...]:
@@ -70,33 +90,30 @@ def problem_lines(done: VerifyReport) -> tuple[str, ...]:
     return tuple(f"{problem.path}: {problem.kind}: {problem.summary}" for problem in done.wrong)
 
 
-def _error(done: VerifyReport, *, quick: bool) -> V4DeployError | None:
+def _error(done: VerifyReport, *, quick: bool, pulling: str) -> V4DeployError | None:
     if done.wrong:
         bad = {problem.path for problem in done.wrong}
         return DownloadError(
             f"{len(bad)} of {len(done.files)} files in {done.directory} are not right",
-            hint=_way_out(done),
+            hint=_way_out(done, pulling),
         )
     if done.not_proven and not quick:
         return DownloadError(
             f"{len(done.not_proven)} of {len(done.files)} files in {done.directory} are not proven: their headers are "
             "right, but nothing here knows their hashes",
-            hint=f"`v4deploy pull MODEL --quant NAME --from {done.directory}` proves them against the hub and adopts "
-            "them; `--quick` is content with headers",
+            hint=f"`{pulling}` proves them against the hub and adopts them; `--quick` is content with headers",
         )
     return None
 
 
-def _way_out(done: VerifyReport) -> str:
+def _way_out(done: VerifyReport, pulling: str) -> str:
     match done.basis:
         case Basis.MANIFEST:
-            return f"`v4deploy verify {done.directory} --repair` fetches the bad files alone"
+            return f"`v4deploy verify {shlex.quote(done.directory)} --repair` fetches the bad files alone"
         case Basis.HUB_CACHE:
             return "`hf cache rm` the repository and download it again, or `v4deploy pull`: it adopts what is right"
         case Basis.HUB_DOWNLOAD | Basis.CATALOGUE | Basis.NONE:
-            return (
-                f"`v4deploy pull MODEL --quant NAME --from {done.directory}` adopts what is right and fetches the rest"
-            )
+            return f"`{pulling}` adopts what is right and fetches the rest"
 
 
 def _compared(done: VerifyReport, expected: tuple[Checkpoint, ...]) -> VerifyReport:

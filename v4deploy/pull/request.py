@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole, Hub, WeightFile
 from v4deploy.pull import store
-from v4deploy.pull.adopt.places import Places
+from v4deploy.pull.adopt.places import Adoptable, Places, look_for
+from v4deploy.pull.manifest import FilePlan
 from v4deploy.pull.selection import DEFAULT_ROLES
 
 # Manifest, journals and directory blocks; a file system that is full to the last byte fails in odd ways.
@@ -58,6 +59,8 @@ class PullPreview:
         total_bytes: None when no source gives the size.
         directory: without the commit where that is not known.
         kept_bytes: of it already on disk and usable.
+        adoptable: what else this machine seems to have; None where it was not looked for, or where the catalogue does
+            not have the files' sizes and hashes to look for.
         free_bytes: None when the file system cannot be asked.
     """
 
@@ -71,13 +74,15 @@ class PullPreview:
     directory: str
     kept_bytes: int
     free_bytes: int | None
+    adoptable: Adoptable | None = None
 
     @property
     def missing_bytes(self) -> int | None:
         """Free space that lacks for the rest; 0 when it is enough, None when a figure is unknown."""
         if self.total_bytes is None or self.free_bytes is None:
             return None
-        return max(0, self.total_bytes - self.kept_bytes + SPARE_BYTES - self.free_bytes)
+        linkable_bytes = self.adoptable.linkable_bytes if self.adoptable else 0
+        return max(0, self.total_bytes - self.kept_bytes - linkable_bytes + SPARE_BYTES - self.free_bytes)
 
 
 def preview_pull(request: PullRequest) -> PullPreview:
@@ -113,6 +118,25 @@ def preview_pull(request: PullRequest) -> PullPreview:
         kept_bytes=kept_bytes,
         free_bytes=store.free_bytes(directory),
     )
+
+
+def with_adoptable(preview: PullPreview, places: Places) -> PullPreview:
+    """The same, after a look at the places where the files that are missing may lie."""
+    directory = Path(preview.directory)
+    missing = [file for file in preview.files if not _is_there(directory, file)]
+    wanted = tuple(
+        FilePlan(path=file.path, size_bytes=file.size_bytes, role=file.role, sha256=file.sha256)
+        for file in missing
+        if file.size_bytes is not None and file.sha256 is not None
+    )
+    if not wanted:
+        return preview
+    return replace(preview, adoptable=look_for(wanted, directory, places))
+
+
+def _is_there(directory: Path, file: WeightFile) -> bool:
+    path = directory / file.path
+    return path.is_file() and path.stat().st_size == file.size_bytes
 
 
 def _catalogue_files(checkpoint: Checkpoint, roles: Sequence[FileRole]) -> tuple[WeightFile, ...]:

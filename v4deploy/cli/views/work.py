@@ -73,6 +73,8 @@ def _print_preview(console: Console, report: PullReport) -> None:
     rows.show_header = False
     rows.add_row("in all", format_gb(preview.total_bytes))
     rows.add_row("there already", format_gb(preview.kept_bytes))
+    if preview.adoptable is not None:
+        rows.add_row("elsewhere on this machine", format_gb(preview.adoptable.size_bytes))
     rows.add_row("free on the target", format_gb(preview.free_bytes))
     if preview.missing_bytes:
         rows.add_row("[fail]too little by[/fail]", format_gb(preview.missing_bytes))

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from v4deploy.domain.errors import V4DeployError
 from v4deploy.pull import store
+from v4deploy.pull.adopt.take import may_be_shared
 from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan
 
 
@@ -46,6 +47,19 @@ class Candidate:
     is_guess: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoptable:
+    """What names and sizes promise, before any byte is read.
+
+    Attributes:
+        size_bytes: of the files that a pull will try to take over instead of fetching them.
+        linkable_bytes: of these, what lies on the target's disk and takes no room there.
+    """
+
+    size_bytes: int
+    linkable_bytes: int
+
+
 class Finds:
     """What lies at these places and may be one of the wanted files. Directories are read once, files not at all."""
 
@@ -77,6 +91,18 @@ class Finds:
             if real not in seen and _size(Path(real)) == file.size_bytes:
                 seen.add(real)
                 yield Candidate(path=Path(real), origin=origin, is_guess=is_guess)
+
+
+def look_for(wanted: Sequence[FilePlan], directory: Path, places: Places) -> Adoptable:
+    """What of these files, which `directory` lacks, lies elsewhere; downloads that were not finished do not count."""
+    finds, device = Finds(places, wanted), _device(directory)
+    size_bytes = linkable_bytes = 0
+    for file in wanted:
+        found = next(finds.candidates(file, directory / file.path), None)
+        if found is not None:
+            size_bytes += file.size_bytes
+            linkable_bytes += file.size_bytes if _device(found.path) == device and may_be_shared(found.path) else 0
+    return Adoptable(size_bytes=size_bytes, linkable_bytes=linkable_bytes)
 
 
 def pulled_entries(weights_root: Path) -> Iterator[tuple[Path, FilePlan]]:

@@ -96,11 +96,18 @@ def _hard_link(source: Path, new: Path) -> bool:
 
     Nothing here ever writes into a finished file, so that neither side changes under the other.
     """
-    with contextlib.suppress(OSError):
-        status = source.stat()
-        if status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWOTH:
+    if may_be_shared(source):
+        with contextlib.suppress(OSError):
             new.hardlink_to(source)
             return True
+    return False
+
+
+def may_be_shared(source: Path) -> bool:
+    """Whether nobody else may write to a file, so that a hard link to it is as good as a copy."""
+    with contextlib.suppress(OSError):
+        status = source.stat()
+        return status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWOTH
     return False
 
 

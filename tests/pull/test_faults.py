@@ -175,9 +175,12 @@ def test_a_stalled_connection_is_opened_again(desk: Desk, monkeypatch: pytest.Mo
     assert [reason for _, reason, _ in desk.listener.waits] == ["no bytes arrived for too long"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "the disk of .* is full"), (errno.EDQUOT, "your quota on the disk of .* is full")],
+)
 def test_a_full_disk_says_what_is_safe_and_the_next_pull_goes_on(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, number: int
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
     real = Part.write
 
@@ -187,7 +190,7 @@ def test_a_full_disk_says_what_is_safe_and_the_next_pull_goes_on(
         real(self, offset, data)
 
     monkeypatch.setattr(Part, "write", write)
-    with pytest.raises(DownloadError, match="is full") as caught:
+    with pytest.raises(DownloadError, match=words) as caught:
         desk.pull(desk.request(max_workers=1))
     assert any("0 of 3 files" in line for line in caught.value.details)
     monkeypatch.setattr(Part, "write", real)

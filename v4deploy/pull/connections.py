@@ -142,12 +142,9 @@ class Connections:
             connection.connect()
         except ssl.SSLCertVerificationError:
             raise
-        except socket.gaierror as error:
-            raise TransferError(f"its name cannot be resolved ({error.strerror})", is_unreachable=True) from error
-        except TimeoutError as error:
-            raise TransferError("no connection came about in time", is_unreachable=True) from error
         except OSError as error:
-            raise TransferError(f"it cannot be reached ({error.strerror or error})", is_unreachable=True) from error
+            why = "nothing for too long" if isinstance(error, TimeoutError) else error.strerror or error
+            raise TransferError(f"no connection to {connection.host} ({why})", is_unreachable=True) from error
         connection.sock.settimeout(self._stall_seconds)
 
     @contextmanager

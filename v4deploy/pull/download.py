@@ -125,8 +125,9 @@ class Fetched:
 def disk_error(error: OSError, path: Path) -> DownloadError:
     """The words for a disk that is full, read-only or broken."""
     if error.errno in _FULL:
+        what = "your quota on the disk" if error.errno == errno.EDQUOT else "the disk"
         return DownloadError(
-            f"the disk of {path.parent} is full",
+            f"{what} of {path.parent} is full",
             hint="free space there, or set V4DEPLOY_WEIGHTS_DIR to a larger disk and move the directory; "
             f"then {failures.GO_ON}",
         )

@@ -194,7 +194,9 @@ class FileTransfer:
         self._failed_attempts = 0
         self._is_sequential = False
         next_host = self._sources[self._source_number].host
-        self._progress.waiting(self.job.file.path, f"{error.message}; going on from {next_host}", 0.0)
+        path = self.job.file.path
+        said = error.message.removeprefix(f"{path} ")
+        self._progress.waiting(path, f"{said}; going on from {next_host}", 0.0)
 
     def _request(self, part: Part, source: Source, claimed: list[Span], buffer: memoryview) -> None:
         span = claimed[0]

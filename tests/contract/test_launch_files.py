@@ -120,12 +120,14 @@ def test_docker_compose_takes_the_files_and_reads_no_variable_in_them(tmp_path: 
         done = run(docker_compose(), "--file", compose, "config", **environ)
         assert (done.returncode, done.stderr) == (0, ""), compose
         (service,) = yaml.safe_load(done.stdout)["services"].values()
+        assert service["user"] in {"1000:1000", "65534:65534"}
+        if name.startswith("ollama"):
+            continue
         weights = service["volumes"][0]
         if "odd" in name:
             # Compose prints `$` as it would have to be written.
             assert weights["source"] == ODD.weights_dir.replace("$", "$$")
         assert weights["read_only"] is True
-        assert service["user"] in {"1000:1000", "65534:65534"}
 
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
@@ -152,7 +154,7 @@ def test_launchd_knows_every_key() -> None:
 
 def test_shellcheck_takes_the_scripts(tmp_path: Path) -> None:
     scripts = sorted(GOLDEN.rglob("*.sh"))
-    for target in ("script", "container"):
+    for target in ("script", "container", "compose"):
         for name, files in sets(target):
             scripts += [path for path in write(files, tmp_path / target / name) if path.suffix == ".sh"]
     # SC2016: a `$` in single quotes; in a name it is meant as it stands.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,15 +116,39 @@ def test_all_files_are_replaced_or_none(
     assert contents(tmp_path) == {}
 
 
-def test_files_of_a_killed_render_are_ours(tmp_path: Path) -> None:
+def killed_at(call: int, directory: Path, text: str) -> None:
+    """A render in a process of its own that dies at the n-th file that it moves."""
+    script = f"""
+import os
+from pathlib import Path
+from tests.render.test_history import rendered
+from v4deploy.render.write import write
+moves = 0
+replace = Path.replace
+def die(self, target):
+    global moves
+    moves += 1
+    if moves == {call}:
+        os._exit(9)
+    return replace(self, target)
+Path.replace = die
+write(rendered(a={text!r}, b={text!r}), Path({str(directory)!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == 9
+
+
+def test_files_of_killed_renders_are_ours(tmp_path: Path) -> None:
     write(rendered(a="1\n", b="1\n"), tmp_path)
-    lock = (tmp_path / "v4deploy.lock.json").read_bytes()
-    write(rendered(a="2\n", b="2\n"), tmp_path)
-    # As `kill -9` between the files and the lock leaves it.
-    (tmp_path / "v4deploy.lock.json").write_bytes(lock)
-    (tmp_path / "b").write_text("1\n")
-    changes = write(rendered(a="3\n", b="3\n"), tmp_path)
+    # The first move is the history's, then come the files and the lock.
+    killed_at(3, tmp_path, "2\n")
+    assert (tmp_path / "a").read_text() == "2\n"
+    assert (tmp_path / "b").read_text() == "1\n"
+    killed_at(2, tmp_path, "3\n")
+    changes = write(rendered(a="4\n", b="4\n"), tmp_path)
     assert {change.outcome for change in changes} == {Outcome.WRITTEN}
-    undo(tmp_path)
-    undo(tmp_path)
+    names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {"a", "b", "v4deploy.lock.json", "0001.json", "0002.json", "0003.json", "0004.json"}
+    for _ in range(3):
+        undo(tmp_path)
     assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "1\n"

@@ -11,7 +11,15 @@ import pytest
 import yaml
 
 from tests.support_golden import ROOT, assert_golden, shipped_profile, shipped_templates
-from tests.support_plans import FLASH_8X_H200, FLASH_CPU, FLASH_M3_ULTRA, FLASH_OFFLOAD, FLASH_OLLAMA_MAC, WEIGHTS_DIR
+from tests.support_plans import (
+    FLASH_8X_H200,
+    FLASH_CPU,
+    FLASH_M3_ULTRA,
+    FLASH_OFFLOAD,
+    FLASH_OLLAMA,
+    FLASH_OLLAMA_MAC,
+    WEIGHTS_DIR,
+)
 from tests.support_vllm import FLASH_MI355X, V41_B300
 from v4deploy.domain.artefact import ArtefactSet
 from v4deploy.domain.engine import EngineId, LaunchOptions
@@ -35,6 +43,7 @@ CASES: tuple[tuple[str, str, Plan, LaunchOptions], ...] = (
     ("launchd", "m3-ultra", FLASH_M3_ULTRA, OPTIONS),
     ("launchd", "m3-ultra-odd-names", FLASH_M3_ULTRA, ODD),
     ("launchd", "m3-ultra", FLASH_OLLAMA_MAC, OPTIONS),
+    ("compose", "cpu", FLASH_OLLAMA, OPTIONS),
     ("compose", "flash-8x-h200-key", FLASH_8X_H200, KEY),
     ("systemd", "flash-8x-h200-key", FLASH_8X_H200, KEY),
     ("quadlet", "flash-8x-h200-key", FLASH_8X_H200, KEY),

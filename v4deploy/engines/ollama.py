@@ -42,7 +42,7 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*(:[\w.-]+)?", re.ASCII)
 def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
     """What speaks against this plan on Ollama; see `engines/base.py`."""
     return (
-        *targets.target_findings(plan, options, target, engine="ollama", image=None),
+        *targets.target_findings(plan, options, target, engine="ollama", image=common.image_of(plan, options, profile)),
         *common.check_basics(plan, options, profile, (CheckpointFormat.GGUF,)),
         *_version_findings(plan, options, profile),
         *_option_findings(plan, options),
@@ -70,10 +70,11 @@ def launch_spec(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> L
 
 def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> Mapping[str, object]:
     """Values for templates/ollama; see `engines/base.py`."""
-    del target
     spec = launch_spec(plan, options, profile)
     return {
         "argv": spec.argv,
+        "bind": spec.bind,
+        "compute_api": plan.chosen.compute_api.value,
         "env": dict(spec.env),
         "facts": common.facts(plan, profile, options),
         "is_linux": plan.host.os is OperatingSystem.LINUX,
@@ -90,6 +91,25 @@ def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: s
         "weights_dir": options.weights_dir,
         "stop_timeout_seconds": int(STOP_TIMEOUT_SECONDS),
         **targets.start_values(plan, common.load_timeout_seconds(plan)),
+        **(_container_values(plan, options, profile) if target in common.CONTAINER_TARGETS else {}),
+    }
+
+
+def _container_values(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> dict[str, object]:
+    """Inside, the address is the container's own and the store is mounted; devices are chosen by the reservation."""
+    hidden = dict(common.visible_devices_env(plan)) if plan.chosen.compute_api is ComputeApi.CUDA else {}
+    variables = {name: text for name, text in environment(plan, options, profile) if name not in hidden}
+    return {
+        "container_env": {
+            **variables,
+            "OLLAMA_HOST": f"0.0.0.0:{profile.default_port}",
+            "OLLAMA_MODELS": "/store",
+            # Ollama keeps a key of its own there.
+            "HOME": "/store",
+        },
+        "container_port": profile.default_port,
+        "device_ids": list(common.device_names(plan) or ()),
+        "image": common.image_of(plan, options, profile) or "",
     }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,29 +74,29 @@ def require_writable(directory: Path) -> None:
         raise UsageError(f"cannot write to {directory}: you may not write to {present}", hint=_OUTPUT_HINT)
 
 
-def replace_all(writes: Sequence[Write], *, undo: Sequence[Write] = ()) -> None:
-    """Put all files in place, or none: each is written beside its place first, and what was moved is moved back.
+def replace_all(writes: Sequence[Write], *, staging: Path, undo: Sequence[Write] = ()) -> None:
+    """Put all files in place, or none: each is written to `staging` first, and what was moved is moved back.
+
+    `staging` is on the same file system, and ours alone: what a killed run left there is removed.
 
     Raises:
         UsageError: the first that could not be written. `undo` has been put back where anything had changed.
     """
-    staged: list[tuple[Path, Path]] = []
     is_moving = False
     try:
-        for write in writes:
-            if write.content is not None:
-                staged.append((_stage(write.path, write.content, write.mode), write.path))  # noqa: PERF401 - undone below
+        staged = _stage_all(writes, staging)
         is_moving = True
-        _move(staged, [write.path for write in writes if write.content is None])
+        for write in writes:
+            _move(write, staged)
     except BaseException as error:
-        for temporary, _ in staged:
-            temporary.unlink(missing_ok=True)
         if is_moving and undo:
-            replace_all(undo)
+            replace_all(undo, staging=staging)
         if isinstance(error, OSError):
             place = error.filename2 or error.filename
             raise UsageError(f"cannot write {place}: {error.strerror}", hint=_OUTPUT_HINT) from error
         raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def remove_empty(directory: Path) -> None:
@@ -105,24 +105,30 @@ def remove_empty(directory: Path) -> None:
         directory.rmdir()
 
 
-def _move(staged: Sequence[tuple[Path, Path]], gone: Sequence[Path]) -> None:
-    for temporary, path in staged:
-        temporary.replace(path)
-    for path in gone:
-        path.unlink(missing_ok=True)
+def _stage_all(writes: Sequence[Write], staging: Path) -> dict[Path, Path]:
+    """Where the new content of each file lies, by the file's own path."""
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    staged = {}
+    for number, write in enumerate(writes):
+        if write.content is not None:
+            staged[write.path] = staging / str(number)
+            _write(staged[write.path], write.content, write.mode)
+    return staged
 
 
-def _stage(path: Path, content: bytes, mode: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(mode)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
+def _write(path: Path, content: bytes, mode: int) -> None:
+    with path.open("xb") as stream:
+        # Before the content, which may be for its owner only.
+        path.chmod(mode)
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _move(write: Write, staged: Mapping[Path, Path]) -> None:
+    if write.content is None:
+        write.path.unlink(missing_ok=True)
+        return
+    write.path.parent.mkdir(parents=True, exist_ok=True)
+    staged[write.path].replace(write.path)

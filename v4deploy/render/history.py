@@ -14,6 +14,7 @@ from v4deploy.render.files import Write, read_file, remove_empty, replace_all, t
 
 STEP_SCHEMA = "v4deploy.render-step/1"
 HISTORY = ".v4deploy/history"
+_STAGING = ".v4deploy/staged"
 _MOST_STEPS = 10
 
 
@@ -50,9 +51,10 @@ def commit(directory: Path, writes: Sequence[Write]) -> None:
     numbers = _numbers(directory)
     path = _step_path(directory, max(numbers, default=0) + 1)
     # The step comes first: killed after it, the next render still knows which files are ours, and `--undo` works.
-    replace_all([Write(path=path, content=to_json(STEP_SCHEMA, step).encode(), mode=0o600)])
+    staging = directory / _STAGING
+    replace_all([Write(path=path, content=to_json(STEP_SCHEMA, step).encode(), mode=0o600)], staging=staging)
     try:
-        replace_all(writes, undo=_before(directory, step))
+        replace_all(writes, staging=staging, undo=_before(directory, step))
     except BaseException:
         path.unlink(missing_ok=True)
         _tidy(directory)
@@ -70,9 +72,17 @@ def newest(directory: Path) -> RenderStep | None:
     numbers = _numbers(directory)
     if not numbers:
         return None
-    path = _step_path(directory, max(numbers))
-    content = read_file(path) or b""
-    return from_json(RenderStep, STEP_SCHEMA, content.decode(errors="replace"), name=str(path))
+    return _read_step(directory, max(numbers))
+
+
+def written_before(directory: Path) -> frozenset[tuple[str, str]]:
+    """Paths and hashes of all that the renders in the history wrote: ours, also where one was killed before its lock.
+
+    Raises:
+        ProfileError: the record of one is broken.
+    """
+    steps = (_read_step(directory, number) for number in _numbers(directory))
+    return frozenset((file.path, file.written_sha256) for step in steps for file in step.files)
 
 
 def undo(directory: Path, *, force: bool = False, dry_run: bool = False) -> RenderStep:
@@ -94,10 +104,16 @@ def undo(directory: Path, *, force: bool = False, dry_run: bool = False) -> Rend
             hint="`--undo --force` throws these edits away; nothing was touched",
         )
     if not dry_run:
-        replace_all(_before(directory, step))
+        replace_all(_before(directory, step), staging=directory / _STAGING)
         _step_path(directory, max(_numbers(directory))).unlink(missing_ok=True)
         _tidy(directory)
     return step
+
+
+def _read_step(directory: Path, number: int) -> RenderStep:
+    path = _step_path(directory, number)
+    content = read_file(path) or b""
+    return from_json(RenderStep, STEP_SCHEMA, content.decode(errors="replace"), name=str(path))
 
 
 def _is_edited(directory: Path, file: PreviousFile) -> bool:

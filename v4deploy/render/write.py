@@ -11,7 +11,7 @@ from pathlib import Path
 from v4deploy.domain.artefact import Artefact, ArtefactSet, sha256_of
 from v4deploy.domain.errors import UsageError
 from v4deploy.render.files import Write, is_executable, read_file, require_writable, target_path
-from v4deploy.render.history import commit, newest
+from v4deploy.render.history import commit, written_before
 from v4deploy.render.lock import LOCK_NAME, Lock, RenderedSet, lock_text, merged, read_lock
 
 
@@ -48,14 +48,12 @@ def examine(sets: Sequence[RenderedSet], directory: Path, *, force: bool = False
     """
     require_writable(directory)
     lock = read_lock(directory) or Lock()
-    step = newest(directory)
-    # Of a render that was killed before it wrote the lock.
-    pending = {(file.path, file.written_sha256) for file in step.files} if step else set()
+    before = written_before(directory)
     changes = []
     for one in sets:
         _refuse_foreign(one.artefacts, lock, directory, force=force)
         locked = lock.find(one.artefacts.engine, one.artefacts.target)
-        ours = pending | {(file.path, file.sha256) for file in (locked.files if locked else ())}
+        ours = before | {(file.path, file.sha256) for file in (locked.files if locked else ())}
         changes += [_examine_one(artefact, directory, ours, force=force) for artefact in one.artefacts.artefacts]
     return tuple(changes)
 

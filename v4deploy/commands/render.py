@@ -17,7 +17,7 @@ from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.hardware import HostOrigin
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import engine_module
-from v4deploy.engines.common import engine_word
+from v4deploy.engines.common import CONTAINER_TARGETS, engine_word
 from v4deploy.render.lock import LOCK_NAME, RenderedSet
 from v4deploy.render.render import TemplateSet
 from v4deploy.render.render import render as render_target
@@ -119,7 +119,8 @@ def prepare(workspace: Workspace, request: RenderRequest) -> Prepared:
         findings += check(plan, options, profile, target)
         options, missing = _with_program(workspace, plan, options, profile)
         values = engine_module(profile.id).values(plan, options, profile, target)
-        pins = pins_of(plan, options, profile, target)
+        image = str(values["image"]) if target in CONTAINER_TARGETS else None
+        pins = pins_of(plan, options, profile, image=image)
         sets.append(RenderedSet(artefacts=render_target(profile.id, target, values, templates), pins=pins))
         findings += (*missing, *pin_findings(plan, pins))
     return Prepared(targets=targets, sets=tuple(sets), findings=tuple(dict.fromkeys(findings)))

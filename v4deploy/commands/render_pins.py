@@ -7,12 +7,12 @@ from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import FileRole
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import engine_module
-from v4deploy.engines.common import CONTAINER_TARGETS, engine_version, image_of
+from v4deploy.engines.common import engine_version
 from v4deploy.render.lock import PinnedWeight, Pins
 
 
-def pins_of(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> Pins:
-    """The pins of a target.
+def pins_of(plan: Plan, options: LaunchOptions, profile: EngineProfile, *, image: str | None) -> Pins:
+    """The pins of a target; `image` None where the engine of this machine is started.
 
     Raises:
         UsageError: the plan lacks what the command line needs.
@@ -28,8 +28,8 @@ def pins_of(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: 
         repo=checkpoint.repo,
         revision=checkpoint.revision,
         weights=tuple(sorted(weights, key=lambda weight: weight.path)),
-        engine_version=engine_version(plan, options),
-        image=image_of(plan, options, profile) if target in CONTAINER_TARGETS else None,
+        engine_version=engine_version(plan, options) if image is None else None,
+        image=image,
         arguments=spec.argv,
         environment=spec.env,
         tool_version=plan.tool_version,

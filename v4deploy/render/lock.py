@@ -34,8 +34,9 @@ class Pins:
     Attributes:
         revision: the hub's commit; None where the catalogue pins none.
         weights: sorted by path; empty where the names are not known before a pull.
+        engine_version: of this machine, or the one planned for; None where an image brings its own.
         image: with its tag, or `name@sha256:...`; None where nothing runs in a container.
-        arguments: the engine's command line on this machine, its program first.
+        arguments: the engine's command line as it would be on this machine, its program first.
     """
 
     release: str
@@ -43,7 +44,7 @@ class Pins:
     repo: str
     revision: str | None
     weights: tuple[PinnedWeight, ...]
-    engine_version: str
+    engine_version: str | None
     image: str | None
     arguments: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]

@@ -11,7 +11,7 @@
 # Apply: ./run-vllm.sh (further options are handed to vLLM and win over vllm.yaml)
 # Check: curl -fsS http://127.0.0.1:8000/health
 # Undo:  Ctrl-C; nothing else on the machine was changed
-# Tried: bash and shellcheck took this kind of script, and vLLM's table of flags these settings; it was not started on a machine with GPUs
+# Tried: bash and shellcheck took this kind of script, the parsers of vLLM 0.20 to 0.33 these settings; it was not started on a machine with GPUs
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 
 set -euo pipefail

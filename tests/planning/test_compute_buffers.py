@@ -13,7 +13,7 @@ from v4deploy.domain.engine import EngineId
 from v4deploy.domain.model import Architecture
 from v4deploy.domain.plan import Basis
 from v4deploy.domain.units import MIB
-from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer
+from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer, offload_buffer
 from v4deploy.planning.graph_arena import Arena
 from v4deploy.planning.graph_memory import GraphSettings
 
@@ -67,6 +67,30 @@ def test_layers_that_no_graph_knows_have_no_buffer() -> None:
     assert buffer(replace(FLASH, index_dim=64), 4096) is None
     assert buffer(FLASH_41, 4096) is None
     assert buffer(FLASH, 4096, kind="q2_k") is None
+
+
+@pytest.mark.parametrize(("architecture", "layer_mib"), [(FLASH, 3264), (PRO, 12852)])
+def test_a_matrix_of_offloaded_experts_is_copied_whole(architecture: Architecture, layer_mib: int) -> None:
+    # However small the batch: another model's buffer took 7 GB with batches of 32 and of 2,048 (llama.cpp#24175).
+    graphs = catalogue().engine(EngineId.LLAMA_CPP).compute_graphs
+    settings = GraphSettings(context_tokens=8 * K, micro_batch_tokens=32, slots=1, kv_cache_type="f16")
+
+    def with_layer(mib: int) -> float:
+        found = offload_buffer(graphs, architecture, settings, mib * MIB)
+        assert found is not None
+        return found.size_bytes / MIB
+
+    assert layer_mib / 3 <= with_layer(layer_mib) <= layer_mib / 3 + 100
+    assert with_layer(layer_mib // 2) < with_layer(layer_mib) < with_layer(2 * layer_mib)
+    assert with_layer(1) >= mib(architecture, 8 * K, 32)
+
+
+def test_copied_experts_fit_where_attention_leaves_room() -> None:
+    graphs = catalogue().engine(EngineId.LLAMA_CPP).compute_graphs
+    settings = GraphSettings(context_tokens=1024 * K, micro_batch_tokens=4096, slots=1, kv_cache_type="f16")
+    found = offload_buffer(graphs, FLASH, settings, 3264 * MIB)
+    assert found is not None
+    assert found.size_bytes / MIB == pytest.approx(mib(FLASH, 1024 * K, 4096), rel=0.01)
 
 
 def test_the_basis_is_the_engines_own_allocation() -> None:

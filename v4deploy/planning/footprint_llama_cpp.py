@@ -13,7 +13,7 @@ from v4deploy.domain.units import format_gib
 from v4deploy.planning import split_sums
 from v4deploy.planning.attention import CacheSettings, attention_kinds, llama_cpp_layer_bytes
 from v4deploy.planning.case import Case
-from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer
+from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer, offload_buffer
 from v4deploy.planning.graph_memory import GraphSettings
 from v4deploy.planning.layer_split import LayerLoads
 from v4deploy.planning.weights_gguf import GgufParts, gguf_parts
@@ -42,16 +42,20 @@ def split_memory_of(case: Case) -> SplitMemory:
     return case.profile.split_memory
 
 
-def needs(candidate: Candidate, case: Case) -> Needs | None:
+def needs(candidate: Candidate, case: Case, *, offloads: bool) -> Needs | None:
     """Sizes of a candidate. None where the checkpoint's size is not known, or no graph of its layers.
+
+    `offloads`: experts of some layers lie in host memory, so that the compute buffer holds copies of them.
 
     Raises:
         ValueError: llama.cpp has no cache layout for the model's attention.
     """
     architecture = case.model.architecture
     parts = gguf_parts(candidate.checkpoint, architecture)
-    compute = _reserved(candidate, case)
-    if parts is None or compute is None:
+    if parts is None:
+        return None
+    compute = _reserved(candidate, case, max(parts.layer_experts_bytes) if offloads else None)
+    if compute is None:
         return None
     settings = CacheSettings(
         context_tokens=candidate.context_tokens,
@@ -80,7 +84,7 @@ def needs(candidate: Candidate, case: Case) -> Needs | None:
 
 def footprint(candidate: Candidate, case: Case) -> tuple[FootprintRow, ...] | None:
     """Every row of every pool. None where `needs` knows no sizes."""
-    sizes = needs(candidate, case)
+    sizes = needs(candidate, case, offloads=candidate.layout.host_expert_layers > 0)
     if sizes is None:
         return None
     placed = _Placed(candidate=candidate, sizes=sizes, memory=split_memory_of(case))
@@ -96,15 +100,23 @@ def footprint(candidate: Candidate, case: Case) -> tuple[FootprintRow, ...] | No
     return (*rows, placed.output_head(last), *placed.on_host())
 
 
-def _reserved(candidate: Candidate, case: Case) -> ComputeBuffer | None:
-    """The compute buffer; it is known of a CPU build, so for any other it is an assumption."""
+def _reserved(candidate: Candidate, case: Case, offloaded_layer_bytes: int | None) -> ComputeBuffer | None:
+    """The compute buffer; it is known of a CPU build, so for any other it is an assumption.
+
+    `offloaded_layer_bytes`: experts of a layer, None where none lies in host memory beside a device.
+    """
     settings = GraphSettings(
         context_tokens=candidate.context_tokens,
         micro_batch_tokens=candidate.batch_tokens,
         slots=candidate.concurrency,
         kv_cache_type=candidate.kv_cache_type,
     )
-    buffer = compute_buffer(case.profile.compute_graphs, case.model.architecture, settings)
+    graphs, architecture = case.profile.compute_graphs, case.model.architecture
+    buffer = (
+        compute_buffer(graphs, architecture, settings)
+        if offloaded_layer_bytes is None
+        else offload_buffer(graphs, architecture, settings, offloaded_layer_bytes)
+    )
     if buffer is None or candidate.compute_api is ComputeApi.CPU:
         return buffer
     return replace(buffer, basis=Basis.ASSUMED, note=f"{buffer.note}; taken for {candidate.compute_api} too")
@@ -209,7 +221,7 @@ class _Placed:
             size_bytes=compute.size_bytes,
             basis=compute.basis,
             note=compute.note,
-            arithmetic=split_sums.compute(self.candidate, self.sizes.loads.layers),
+            arithmetic=split_sums.compute(self.candidate, self.sizes.loads),
         )
 
     def _process(self) -> FootprintRow:

@@ -24,6 +24,8 @@ class GraphSettings:
         context_tokens: of one slot.
         micro_batch_tokens: of all slots together.
         outputs: tokens whose logits are computed; a server asks for one a slot.
+        copied_bytes: of a matrix of experts that is copied from host memory for the batch, one after another; 0 where
+            all experts lie on devices.
     """
 
     context_tokens: int
@@ -31,6 +33,7 @@ class GraphSettings:
     slots: int
     kv_cache_type: str
     outputs: int | None = None
+    copied_bytes: int = 0
 
 
 def graph_bytes(graph: ComputeGraph, architecture: Architecture, settings: GraphSettings) -> int:
@@ -40,7 +43,7 @@ def graph_bytes(graph: ComputeGraph, architecture: Architecture, settings: Graph
         ValueError: the architecture has attention that the graph does not know.
     """
     run = _Run(graph, graph_dimensions(architecture, settings), tuple(_parts(graph, architecture)))
-    return run.peak_bytes()
+    return run.peak_bytes(settings.copied_bytes)
 
 
 class _Run:
@@ -52,10 +55,11 @@ class _Run:
         self._sizes: dict[Size, int] = {}
         self._input_sizes = dict(graph.input_sizes)
         self._parts = parts
+        self._experts = {id(part) for _, part in graph.experts}
         self._inputs: dict[str, _Block] = {}
         self._ready: dict[int, list[tuple[int | None, int | None, str]]] = {}
 
-    def peak_bytes(self) -> int:
+    def peak_bytes(self, copied_bytes: int) -> int:
         """Inputs and constants of all parts first, then the parts.
 
         A part that finds the buffer as an earlier layer of its kind found it leaves it in the same way, so it is
@@ -73,7 +77,11 @@ class _Run:
             key = (id(part), free, found, done)
             if key not in walked:
                 arena = Arena(self._alignment_bytes, free)
+                # Gate, up and down follow each other so closely that it makes no difference which one is there.
+                copied = arena.allocate(copied_bytes) if copied_bytes and id(part) in self._experts else None
                 left = self._walk(arena, part, list(found), set(done))
+                if copied is not None:
+                    arena.release(copied)
                 walked[key] = (arena.free, arena.peak_bytes, left)
             free, reached, live = walked[key]
             peak = max(peak, reached)

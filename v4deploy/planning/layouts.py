@@ -36,14 +36,15 @@ def split_by_layers(candidate: Candidate, case: Case, devices: tuple[Device, ...
     Raises:
         ValueError: the candidate's sizes are not known; callers rule that out before.
     """
-    sizes = needs(candidate, case)
-    if sizes is None:
-        raise ValueError(f"the size of {candidate.checkpoint.id} is not known")
+    whole = _loads(candidate, case, offloads=False)
     indices = tuple(device.index for device in devices)
     if not devices or case.is_unified(indices):
-        return Layout(device_indices=indices[:1], device_layers=(sizes.loads.layers,) if devices else ())
+        return Layout(device_indices=indices[:1], device_layers=(whole.layers,) if devices else ())
+    split = _split(whole, devices, case, may_offload=False)
     may_offload = all(case.host.pool(device.pool_id).kind in _OFFLOAD_KINDS for device in devices)
-    split = _split(sizes.loads, devices, case, may_offload=may_offload)
+    if split is None and may_offload:
+        split = _split(_loads(candidate, case, offloads=True), devices, case, may_offload=True)
+    split = split or even_split(whole, len(devices), host_expert_layers=whole.layers if may_offload else 0)
     used = [n for n, count in enumerate(split.counts) if count or n == split.output_device]
     return Layout(
         device_indices=tuple(indices[n] for n in used),
@@ -75,13 +76,18 @@ def biggest(devices: tuple[Device, ...], host: Host) -> tuple[Device, ...]:
     return tuple(sorted(devices, key=lambda device: -(size_of(device, host) or 0))[:1])
 
 
-def _split(loads: LayerLoads, devices: tuple[Device, ...], case: Case, *, may_offload: bool) -> Split:
+def _loads(candidate: Candidate, case: Case, *, offloads: bool) -> LayerLoads:
+    sizes = needs(candidate, case, offloads=offloads)
+    if sizes is None:
+        raise ValueError(f"the size of {candidate.checkpoint.id} is not known")
+    return sizes.loads
+
+
+def _split(loads: LayerLoads, devices: tuple[Device, ...], case: Case, *, may_offload: bool) -> Split | None:
     pools = [case.host.pool(device.pool_id) for device in devices]
     budgets = [device_budget(pool, len(devices), case) for pool in pools]
     known = tuple(budget for budget in budgets if budget is not None)
-    split = best_split(loads, known, may_offload=may_offload) if len(known) == len(budgets) else None
-    most = loads.layers if may_offload else 0
-    return split or even_split(loads, len(devices), host_expert_layers=most)
+    return best_split(loads, known, may_offload=may_offload) if len(known) == len(budgets) else None
 
 
 def size_of(device: Device, host: Host) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from v4deploy.domain.model import AttentionKind
 from v4deploy.domain.plan import Candidate
 from v4deploy.domain.split_memory import SplitMemory
+from v4deploy.planning.layer_split import LayerLoads
 from v4deploy.planning.weights_gguf import GgufParts
 
 
@@ -36,11 +37,13 @@ def cache(kinds: Iterable[AttentionKind], by_kind: Mapping[AttentionKind, int], 
     return f"{_counted(slots, 'slot')} x ({layers})"
 
 
-def compute(candidate: Candidate, layers: int) -> str:
+def compute(candidate: Candidate, loads: LayerLoads) -> str:
     """What the graph was allocated for."""
+    offloads = candidate.layout.host_expert_layers > 0
+    copied = f", and {max(loads.experts_bytes):,} B / 3 of experts" if offloads else ""
     return (
-        f"peak of {layers} layers, {candidate.batch_tokens:,} batched tokens, {candidate.kv_cache_type} cache of "
-        f"{_counted(candidate.concurrency, 'slot')} x {candidate.context_tokens:,} tokens"
+        f"peak of {loads.layers} layers, {candidate.batch_tokens:,} batched tokens, {candidate.kv_cache_type} cache of "
+        f"{_counted(candidate.concurrency, 'slot')} x {candidate.context_tokens:,} tokens{copied}"
     )
 
 

@@ -10,7 +10,10 @@ Each round runs, in turn and each into an empty directory:
 - `curl --parallel`, followed by `sync`, which is what the disk takes; and one core that hashes as many bytes with
   OpenSSL's SHA-256. The slower of the two is what a perfect downloader would need: curl and hash side by side.
 
-Times are of whole processes, their start included. The hub is a process of its own that answers with sendfile(2).
+Times are of whole processes, their start included. The hub is a process of its own that answers with sendfile(2), as
+fast as it can; `--connection-rate 25 --latency 50` makes it a far one, which gives each connection 25 MB a second and
+lets each answer wait for 50 ms. Neither is the real hub: that one serves `hf download` through its own protocol (xet)
+with many streams, while on loopback both fetch over plain HTTP.
 Ratios above 1 mean that v4deploy is faster. The file is no test: what it prints depends on the machine and its load.
 """
 
@@ -29,16 +32,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
 
-from v4deploy.shapes.hub_server import LoopbackHub
+from v4deploy.shapes.hub_content import HubFile
+from v4deploy.shapes.hub_server import HubHandler, LoopbackHub
 from v4deploy.shapes.profile import tiny_profile
 
 REPO = "bench/V4-Bench-GGUF"
 _BIN = Path(sys.executable).parent
 _CHUNK = 8 * 1024 * 1024
+_PIECE = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +78,22 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=4.0, help="in all (default 4)")
     parser.add_argument("--files", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--connection-rate", type=float, default=0.0, help="MB a second, of each (default: no limit)")
+    parser.add_argument("--latency", type=float, default=0.0, help="milliseconds before each answer (default 0)")
     parser.add_argument("--directory", type=Path, default=None, help="the disk to write to (default: TMPDIR)")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="v4deploy-bench-", dir=chosen.directory) as scratch:
         base = Path(scratch)
         files = publish(base / "published", chosen.files, int(chosen.gigabytes * 1e9))
-        with hub(base / "published") as endpoint:
-            print(f"{chosen.files} files, {chosen.gigabytes} GB, into {base}, {os.cpu_count()} cores", flush=True)
+        with hub(base / "published", chosen.connection_rate, chosen.latency) as endpoint:
+            rate = (
+                f"{chosen.connection_rate} MB/s a connection" if chosen.connection_rate else "connections without limit"
+            )
+            print(
+                f"{chosen.files} files, {chosen.gigabytes} GB, into {base}, {os.cpu_count()} cores, "
+                f"load {os.getloadavg()[0]:.1f}; {rate}, {chosen.latency} ms",
+                flush=True,
+            )
             rounds = [run_round(base, endpoint, files) for _ in range(chosen.rounds)]
     report(rounds, sum(size for _, size, _ in files))
 
@@ -102,10 +117,13 @@ def publish(root: Path, count: int, total_bytes: int) -> list[tuple[str, int, st
 
 
 @contextmanager
-def hub(root: Path) -> Iterator[str]:
+def hub(root: Path, connection_rate: float, latency: float) -> Iterator[str]:
     """The hub, in a process of its own so that it does not share our interpreter."""
     with subprocess.Popen(
-        [sys.executable, __file__, "--serve", str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__, "--serve", str(root), str(connection_rate), str(latency)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as server:
         assert server.stdout is not None
         assert server.stdin is not None
@@ -113,9 +131,32 @@ def hub(root: Path) -> Iterator[str]:
         server.stdin.close()
 
 
-def serve(root: Path) -> None:
+class FarHub(LoopbackHub):
+    """One far away: each answer takes a while to begin, and each connection has a rate of its own."""
+
+    def __init__(self, root: Path, *, bytes_per_second: float, latency_seconds: float) -> None:
+        super().__init__(root)
+        self._bytes_per_second = bytes_per_second
+        self._latency_seconds = latency_seconds
+
+    def send_file(self, handler: HubHandler, file: HubFile, headers: tuple[tuple[str, str], ...]) -> None:
+        time.sleep(self._latency_seconds)
+        if self._bytes_per_second:
+            handler.send_span = partial(self._paced, handler)  # type: ignore[method-assign]
+        super().send_file(handler, file, headers)
+
+    def _paced(self, handler: HubHandler, source: Path, first: int, end: int) -> None:
+        begun = time.monotonic()
+        with source.open("rb") as stream:
+            for start in range(first, end, _PIECE):
+                handler.connection.sendfile(stream, start, min(_PIECE, end - start))
+                due = begun + (min(start + _PIECE, end) - first) / self._bytes_per_second
+                time.sleep(max(0.0, due - time.monotonic()))
+
+
+def serve(root: Path, connection_rate: float, latency: float) -> None:
     """Serve until stdin ends."""
-    with LoopbackHub(root) as running:
+    with FarHub(root, bytes_per_second=connection_rate * 1e6, latency_seconds=latency / 1e3) as running:
         print(running.endpoint, flush=True)
         sys.stdin.read()
 
@@ -231,6 +272,6 @@ def report(rounds: Sequence[Round], total_bytes: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
-        serve(Path(sys.argv[2]))
+        serve(Path(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]))
     else:
         main()

@@ -73,7 +73,10 @@ def pulled(source: Source, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_sockets(pulled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """A machine with weights and without a network: nobody makes a socket. Yields what was tried."""
+    """A machine with weights and without a network: nobody connects to anything. Yields what was tried.
+
+    Whether a port of this machine is taken may be asked; that makes a socket and connects to nothing.
+    """
     assert pulled.is_dir()
     tried: list[Any] = []
 
@@ -81,7 +84,8 @@ def no_sockets(pulled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[A
         tried.append(arguments)
         raise OSError(101, "Network is unreachable")
 
-    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     yield tried

@@ -52,7 +52,7 @@ def test_one_flipped_bit_is_found_and_mended(v4deploy: V4Deploy, tmp_path: Path)
     ran = v4deploy("verify", "tiny", "--repair")
     assert ran.code == ExitCode.OK
     assert f"repaired  tiny/{victim.name}" in ran.stdout
-    assert "1 files replaced" in ran.stderr
+    assert "1 file replaced" in ran.stderr
     assert v4deploy("verify", "tiny").code == ExitCode.OK
 
 

@@ -63,7 +63,7 @@ def test_one_of_several_repositories_can_be_chosen(tmp_path: Path) -> None:
     assert first.others
     other = choose_checkpoint(workspace(tmp_path), model="v4-flash", quant="MXFP4", repo=first.others[0])
     assert other.checkpoint.repo == first.others[0]
-    with pytest.raises(UsageError, match="carries this"):
+    with pytest.raises(UsageError, match="has no repository"):
         choose_checkpoint(workspace(tmp_path), model="v4-flash", quant="MXFP4", repo="nobody/nothing")
 
 

@@ -69,8 +69,10 @@ def choose_checkpoint(workspace: Workspace, *, model: str, quant: str | None, re
         # Engines that v4deploy drives come before forks; among equals the catalogue's order stands.
         candidates.sort(key=lambda checkpoint: checkpoint.runnable is not Runnable.DRIVEN)
     if not candidates:
+        what = f"no repository {repo}" if repo is not None else "no repository"
+        carries = f" that carries `{quant}`" if quant is not None else ""
         raise UsageError(
-            f"no repository of {release.id} in the catalogue carries this", hint=f"see `v4deploy models {release.id}`"
+            f"{release.id} has {what}{carries} in the catalogue", hint=f"see `v4deploy models {release.id}`"
         )
     chosen, *rest = candidates
     others = tuple(checkpoint.repo for checkpoint in rest if checkpoint.quant == chosen.quant)

@@ -63,7 +63,8 @@ def repair(
     came = f"{format_gb(done.fetched_bytes)} fetched"
     if done.adopted:
         came += f", {format_gb(sum(adopted.size_bytes for adopted in done.adopted))} adopted from this machine"
-    report(Step(name="repair", state=StepState.DONE, message=f"{len(done.paths)} files replaced ({came})"))
+    files = "1 file" if len(done.paths) == 1 else f"{len(done.paths)} files"
+    report(Step(name="repair", state=StepState.DONE, message=f"{files} replaced ({came})"))
     now = verify(workspace, replace(request, quick=True))
     hashes = {file.path: file.expected_hash for file in manifest.files if file.path in done.paths}
     return replace(judged(_after(before, now.data, hashes), quick=False), findings=done.findings)

@@ -48,7 +48,11 @@ def locate_weights(workspace: Workspace, plan: Plan, directory: Path | None) -> 
         WeightFile(path=file.path, role=file.role, size_bytes=file.size_bytes, sha256=file.sha256)
         for file in pulled.files
     )
-    return LocatedWeights(directory=pulled.directory, plan=_with_files(plan, files))
+    # The commit that is here, also where the catalogue names none: what is written down for the launch pins it.
+    located = _with_files(plan, files)
+    here = replace(located.chosen.checkpoint, revision=pulled.manifest.revision)
+    located = replace(located, chosen=replace(located.chosen, checkpoint=here))
+    return LocatedWeights(directory=pulled.directory, plan=located)
 
 
 def pulled_directory(workspace: Workspace, checkpoint: Checkpoint) -> Path | None:

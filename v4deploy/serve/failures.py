@@ -164,6 +164,11 @@ _VLLM = (
         fix="rename the Service",
     ),
     _Rule(
+        pattern=r"_kernel\[[^\n]*\n[^\n]*\n[^\n]*TypeError: 'function' object is not subscriptable",
+        cause="the model needs Triton kernels, and this build of vLLM has no Triton for its devices",
+        fix="use a build for your GPUs, or llama.cpp on a CPU",
+    ),
+    _Rule(
         pattern=r"No module named '(?P<what>[^']+)'",
         cause="the Python package `{what}` is missing in the engine's environment",
         fix="install the engine again, or use its published image",

@@ -140,15 +140,15 @@ write(rendered(a={text!r}, b={text!r}), Path({str(directory)!r}))
 
 def test_files_of_killed_renders_are_ours(tmp_path: Path) -> None:
     write(rendered(a="1\n", b="1\n"), tmp_path)
-    # The first move is the history's, then come the files and the lock.
-    killed_at(3, tmp_path, "2\n")
+    # The first two moves are the history's, then come the files and the lock.
+    killed_at(4, tmp_path, "2\n")
     assert (tmp_path / "a").read_text() == "2\n"
     assert (tmp_path / "b").read_text() == "1\n"
-    killed_at(2, tmp_path, "3\n")
+    killed_at(3, tmp_path, "3\n")
     changes = write(rendered(a="4\n", b="4\n"), tmp_path)
     assert {change.outcome for change in changes} == {Outcome.WRITTEN}
     names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert names == {"a", "b", "v4deploy.lock.json", "0001.json", "0002.json", "0003.json", "0004.json"}
+    assert names == {"a", "b", "v4deploy.lock.json", ".gitignore", "0001.json", "0002.json", "0003.json", "0004.json"}
     for _ in range(3):
         undo(tmp_path)
     assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "1\n"

@@ -154,6 +154,15 @@ def test_what_cannot_work_there_is_refused(target: str, plan: Plan, word: str) -
     assert word in {finding.id.rsplit(".", 1)[1] for finding in found if finding.severity is Severity.FAIL}
 
 
+@pytest.mark.parametrize("plan", [FLASH_CPU, FLASH_8X_H200])
+def test_containers_are_published_under_addresses_only(plan: Plan) -> None:
+    module, profile = engine_module(plan.chosen.engine), shipped_profile(plan.chosen.engine)
+    for target, is_refused in (("compose", True), ("quadlet", True), ("kubernetes", False), ("script", False)):
+        found = module.check(plan, replace(OPTIONS, bind="localhost"), profile, target)
+        assert any(finding.id.endswith("name-for-address") for finding in found) is is_refused
+    assert "[::1]:" in text_of("quadlet", plan, replace(OPTIONS, bind="::1"))
+
+
 @pytest.mark.parametrize("target", ["systemd", "compose", "quadlet", "kubernetes"])
 def test_a_measured_load_takes_the_place_of_the_assumption(target: str) -> None:
     assert "assumed as nothing was measured" in text_of(target, FLASH_CPU)

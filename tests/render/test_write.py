@@ -143,7 +143,7 @@ def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
 def test_no_temporary_file_stays_behind(tmp_path: Path) -> None:
     write(artefacts(run_sh="a\n"), tmp_path)
     names = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
-    assert sorted(names) == [".v4deploy/history/0001.json", "run.sh", LOCK_NAME]
+    assert sorted(names) == [".v4deploy/.gitignore", ".v4deploy/history/0001.json", "run.sh", LOCK_NAME]
 
 
 def test_a_broken_lock_is_named(tmp_path: Path) -> None:

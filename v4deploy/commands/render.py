@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v4deploy.commands.launch_options import check_options, with_known_flags
+from v4deploy.commands.render_images import pinned_here
 from v4deploy.commands.render_pins import pin_findings, pins_of
 from v4deploy.commands.render_preflight import preflight
 from v4deploy.commands.result import Result
@@ -122,7 +123,9 @@ def prepare(workspace: Workspace, request: RenderRequest) -> Prepared:
         image = str(values["image"]) if target in CONTAINER_TARGETS else None
         pins = pins_of(plan, options, profile, image=image)
         sets.append(RenderedSet(artefacts=render_target(profile.id, target, values, templates), pins=pins))
-        findings += (*missing, *pin_findings(plan, pins))
+        is_here = image is not None and plan.host.origin is HostOrigin.LIVE
+        pinned_image = pinned_here(workspace.system, image) if image is not None and is_here else None
+        findings += (*missing, *pin_findings(plan, pins, pinned_image))
     return Prepared(targets=targets, sets=tuple(sets), findings=tuple(dict.fromkeys(findings)))
 
 

@@ -36,8 +36,8 @@ def pins_of(plan: Plan, options: LaunchOptions, profile: EngineProfile, *, image
     )
 
 
-def pin_findings(plan: Plan, pins: Pins) -> tuple[Finding, ...]:
-    """What cannot be pinned, and so may be another thing next time."""
+def pin_findings(plan: Plan, pins: Pins, pinned_image: str | None) -> tuple[Finding, ...]:
+    """What cannot be pinned, and so may be another thing next time; `pinned_image`: as this machine has it, or None."""
     findings = []
     checkpoint = plan.chosen.checkpoint
     mains = [file for file in checkpoint.files if file.role is FileRole.MAIN]
@@ -60,7 +60,9 @@ def pin_findings(plan: Plan, pins: Pins) -> tuple[Finding, ...]:
                 severity=Severity.INFO,
                 summary=f"the image {pins.image} is pinned by its tag only",
                 why="a tag can be moved, and the next pull may bring another engine",
-                fix="once you have tried it: `docker image inspect --format '{{index .RepoDigests 0}}' IMAGE`, "
+                fix=f"this machine has it: render again with `--image {pinned_image}`"
+                if pinned_image
+                else "once you have tried it: `docker image inspect --format '{{index .RepoDigests 0}}' IMAGE`, "
                 "and render again with `--image` and what it prints",
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import posixpath
 import re
@@ -105,23 +106,36 @@ def target_findings(
             )
         )
     if target in common.CONTAINER_TARGETS:
-        refusals += _container_refusals(plan, target, image)
+        refusals += _container_refusals(plan, options, target, image)
     return tuple(
         Finding(id=f"engine.{engine}.{word}", severity=Severity.FAIL, summary=summary, fix=fix)
         for word, summary, fix in refusals
     )
 
 
-def _container_refusals(plan: Plan, target: str, image: str | None) -> list[tuple[str, str, str]]:
+def _container_refusals(
+    plan: Plan, options: LaunchOptions, target: str, image: str | None
+) -> list[tuple[str, str, str]]:
     if plan.chosen.compute_api is ComputeApi.METAL:
         return [("no-metal-in-containers", "containers on macOS cannot reach the GPU", "`--target script`")]
     if image is None:
         what = f"no container image is known for {plan.chosen.compute_api.value}"
         return [("no-image", what, "name one with `--image`, or use `--target script`")]
+    if target in {"compose", "quadlet"} and not _is_ip_address(options.bind):
+        what = f"`{options.bind}` is a name, and containers are published under addresses only"
+        return [("name-for-address", what, "`--host 127.0.0.1`, or another address of this machine")]
     if target == "kubernetes" and any(not name.isdecimal() for name in common.device_names(plan) or ()):
         what = "the plan is for a slice of a GPU, whose resource name the cluster decides"
         return [("slice-in-kubernetes", what, "`--target compose` or `quadlet`, which name the slice itself")]
     return []
+
+
+def _is_ip_address(bind: str) -> bool:
+    try:
+        ipaddress.ip_address(bind)
+    except ValueError:
+        return False
+    return True
 
 
 def _load_time_words(plan: Plan) -> str:

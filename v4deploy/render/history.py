@@ -14,6 +14,7 @@ from v4deploy.render.files import Write, read_file, remove_empty, replace_all, t
 
 STEP_SCHEMA = "v4deploy.render-step/1"
 HISTORY = ".v4deploy/history"
+_IGNORE = ".v4deploy/.gitignore"
 _STAGING = ".v4deploy/staged"
 _MOST_STEPS = 10
 
@@ -50,9 +51,12 @@ def commit(directory: Path, writes: Sequence[Write]) -> None:
     step = RenderStep(files=tuple(_previous(directory, write) for write in writes))
     numbers = _numbers(directory)
     path = _step_path(directory, max(numbers, default=0) + 1)
+    # What was there before may be anything, and is nobody's to commit.
+    ignored = Write(path=target_path(directory, _IGNORE), content=b"*\n")
     # The step comes first: killed after it, the next render still knows which files are ours, and `--undo` works.
     staging = directory / _STAGING
-    replace_all([Write(path=path, content=to_json(STEP_SCHEMA, step).encode(), mode=0o600)], staging=staging)
+    saved = Write(path=path, content=to_json(STEP_SCHEMA, step).encode(), mode=0o600)
+    replace_all([ignored, saved], staging=staging)
     try:
         replace_all(writes, staging=staging, undo=_before(directory, step))
     except BaseException:
@@ -155,5 +159,7 @@ def _step_path(directory: Path, number: int) -> Path:
 
 
 def _tidy(directory: Path) -> None:
+    if not _numbers(directory):
+        (directory / _IGNORE).unlink(missing_ok=True)
     remove_empty(directory / HISTORY)
     remove_empty((directory / HISTORY).parent)

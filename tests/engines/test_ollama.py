@@ -127,6 +127,11 @@ def test_names_that_ollama_would_not_take_are_refused(name: str) -> None:
     assert fails(FLASH_OLLAMA, replace(OPTIONS, served_name=name)) == ["engine.ollama.model-name"]
 
 
+@pytest.mark.parametrize("name", ["deepseek-v4-flash:cloud", "deepseek-v4-flash:0731-cloud"])
+def test_names_of_ollamas_cloud_are_refused(name: str) -> None:
+    assert fails(FLASH_OLLAMA, replace(OPTIONS, served_name=name)) == ["engine.ollama.cloud-name"]
+
+
 @pytest.mark.parametrize("name", ["v4", "me/v4-flash:q4_k", "V4.1_x"])
 def test_names_that_ollama_takes(name: str) -> None:
     assert not fails(FLASH_OLLAMA, replace(OPTIONS, served_name=name))
@@ -279,6 +284,8 @@ def test_imports_every_file_under_its_own_name(imported: Import) -> None:
     assert request["model"] == "v4-flash-0731"
     assert request["parameters"] == dict(ollama.parameters(imported.plan))
     assert request["license"] == "MIT"
+    steps = [line.split(":")[0] for line in done.stdout.splitlines() if line.startswith(("hashing", "copying"))]
+    assert steps[-2:] == ["hashing 3 of 3 (0 MiB)", "copying 3 of 3 (0 MiB)"]
     assert "writing manifest" in done.stdout
 
 

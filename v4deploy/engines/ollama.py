@@ -36,6 +36,9 @@ SPACE_FACTOR = 2
 
 STOP_TIMEOUT_SECONDS = 30.0
 
+_CLOUD_NAME = re.compile(r".*[:-]cloud", re.ASCII)
+"""How Ollama marks the models of its library that run on its own machines (`deepseek-v4-flash:0731-cloud`)."""
+
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)*(:[\w.-]+)?", re.ASCII)
 
 
@@ -225,6 +228,16 @@ def _option_findings(plan: Plan, options: LaunchOptions) -> tuple[Finding, ...]:
                 "model-name",
                 Severity.FAIL,
                 f"`{name}` is not a model name for Ollama: letters, digits, `.`, `_`, `-`, `/` and one `:tag`",
+                fix="give another name with `--served-name`",
+            )
+        )
+    if _CLOUD_NAME.fullmatch(name):
+        findings.append(
+            _finding(
+                "cloud-name",
+                Severity.FAIL,
+                f"`{name}` is a name by which Ollama means a model on its own machines, not the files here",
+                why="requests would leave this machine, or fail where the cloud is switched off as here",
                 fix="give another name with `--served-name`",
             )
         )

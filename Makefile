@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow contract check wheel-smoke fit-speed vllm-residuals llama-residuals read-graphs bench-pull bench-verify recordings-table clean
+.PHONY: demo test test-slow contract check wheel-smoke fit-speed vllm-residuals llama-residuals read-graphs bench-pull bench-verify recordings-table support-table clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/v4deploy demo
@@ -41,6 +41,10 @@ bench-pull: $(VENV)/.installed
 # What each recorded machine of the tests claims, and what the survey makes of it, as markdown.
 recordings-table: $(VENV)/.installed
 	@$(BIN)/python -m tools.recordings_table
+
+# Writes docs/support.md from the profiles: which engine runs what on which chips, and how far it was tried.
+support-table: $(VENV)/.installed
+	@$(BIN)/python -m tools.support_table
 
 # How fast `verify` is, beside sha256sum and openssl on as many cores; prints the ratios of one run. Not part of the tests.
 bench-verify: $(VENV)/.installed

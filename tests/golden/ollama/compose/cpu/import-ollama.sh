@@ -14,7 +14,8 @@
 # Tried: docker compose 2.26 took this kind of file (`docker compose config`), shellcheck the script; no container was started
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 
-# Ollama cannot pull split files from a hub. It copies every file and then writes one merged file, so while this
+# Ollama's own library has V4 in the cloud only (`ollama pull deepseek-v4-flash` fetches no weights), and it cannot pull
+# split files from a hub. It copies every file and then writes one merged file, so while this
 # runs its store takes 2 times the size of the model beside the files here.
 # OLLAMA_URL: where Ollama answers. OLLAMA_MODELS: its store, for the check of free space.
 set -eu
@@ -30,7 +31,8 @@ fail() {
 }
 
 # A proxy from the environment must not see requests to this machine.
-call() { curl --silent --show-error --noproxy '127.0.0.1,localhost,::1' --connect-timeout 10 "$@"; }
+progress=--silent
+call() { curl "$progress" --show-error --noproxy '127.0.0.1,localhost,::1' --connect-timeout 10 "$@"; }
 
 sha256_of() {
     if command -v sha256sum >/dev/null 2>&1; then
@@ -78,7 +80,11 @@ check_space() {
 }
 
 # upload FILE NAME_IN_JSON SHA256 (empty: computed here)
+number=0
 upload() {
+    number=$((number + 1))
+    size="$(($(wc -c <"$1") / 1048576)) MiB"
+    [ -n "$3" ] || echo "hashing $number of 5 ($size): $1"
     digest=${3:-$(sha256_of "$1")}
     [ -n "$digest" ] || fail "no SHA-256 of $1"
     blob="$url/api/blobs/sha256:$digest"
@@ -86,10 +92,12 @@ upload() {
     if [ "$status" = 200 ]; then
         echo "already there: $1"
     else
-        echo "copying: $1"
+        echo "copying $number of 5 ($size): $1"
+        [ ! -t 2 ] || progress=--progress-bar
         # --upload-file streams; --data-binary would first read the whole file into memory.
         status=$(call --request POST --header 'Expect:' --upload-file "$1" --output "$work/answer" \
             --write-out '%{http_code}' "$blob") || fail "copying $1 broke off" "run this script again"
+        progress=--silent
         [ "$status" = 201 ] || [ "$status" = 200 ] ||
             fail "Ollama refused $1 ($status): $(cat "$work/answer")" \
                 "check the files with v4deploy verify, and the free space of its store"
@@ -99,6 +107,7 @@ upload() {
 }
 
 create() {
+    echo "merging: Ollama writes one file of $((total_bytes / 1048576)) MiB and hashes it, which takes as long as reading and writing it"
     {
         printf '%s' '{"model":"v4-flash-0731","files":{'
         cat "$work/files"

@@ -74,8 +74,8 @@ def page(catalogue: Catalogue) -> str:
         f"- **{PARSED}**: the engine's own code read what v4deploy writes, in `make contract`; it was not started.",
         f"- **{DOCUMENTED}**: written after documentation and source code only.",
         "",
-        "*Published run or recipe*: somebody else's, with its source in the profile. *Expected*: the code says yes, no run",
-        "is known.",
+        "*Published run or recipe*: somebody else's, with its source in the profile. *Expected*: the code says so, and",
+        "no run is known.",
         "Nothing here was run on a GPU or an NPU by v4deploy's authors.",
     ]
     for profile in sorted(catalogue.engines, key=lambda profile: list(EngineId).index(profile.id)):

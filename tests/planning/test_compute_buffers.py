@@ -13,7 +13,7 @@ from v4deploy.domain.engine import EngineId
 from v4deploy.domain.model import Architecture
 from v4deploy.domain.plan import Basis
 from v4deploy.domain.units import MIB
-from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer, offload_buffer
+from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer
 from v4deploy.planning.graph_arena import Arena
 from v4deploy.planning.graph_memory import GraphSettings
 
@@ -76,7 +76,7 @@ def test_a_matrix_of_offloaded_experts_is_copied_whole(architecture: Architectur
     settings = GraphSettings(context_tokens=8 * K, micro_batch_tokens=32, slots=1, kv_cache_type="f16")
 
     def with_layer(mib: int) -> float:
-        found = offload_buffer(graphs, architecture, settings, mib * MIB)
+        found = compute_buffer(graphs, architecture, settings, offloaded_layer_bytes=mib * MIB)
         assert found is not None
         return found.size_bytes / MIB
 
@@ -88,7 +88,7 @@ def test_a_matrix_of_offloaded_experts_is_copied_whole(architecture: Architectur
 def test_copied_experts_fit_where_attention_leaves_room() -> None:
     graphs = catalogue().engine(EngineId.LLAMA_CPP).compute_graphs
     settings = GraphSettings(context_tokens=1024 * K, micro_batch_tokens=4096, slots=1, kv_cache_type="f16")
-    found = offload_buffer(graphs, FLASH, settings, 3264 * MIB)
+    found = compute_buffer(graphs, FLASH, settings, offloaded_layer_bytes=3264 * MIB)
     assert found is not None
     assert found.size_bytes / MIB == pytest.approx(mib(FLASH, 1024 * K, 4096), rel=0.01)
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from v4deploy.domain.compute_graph import ComputeGraph
 from v4deploy.domain.model import Architecture
 from v4deploy.domain.plan import Basis
 from v4deploy.planning.attention import attention_kinds
-from v4deploy.planning.graph_memory import GraphSettings, graph_bytes
-from v4deploy.planning.weights import expert_bytes
-
-_EXPERT_MATRICES = 3
-"""Gate, up and down."""
+from v4deploy.planning.graph_memory import EXPERT_MATRICES, GraphBytes, GraphSettings, graph_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,43 +21,47 @@ class ComputeBuffer:
     note: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    graph: ComputeGraph
+    found: GraphBytes
+
+
 @lru_cache(maxsize=4096)
+def _known(graphs: tuple[ComputeGraph, ...], architecture: Architecture, settings: GraphSettings) -> _Known | None:
+    graph = next((graph for graph in graphs if settings.kv_cache_type in graph.cache_types), None)
+    if graph is None or not _covers(graph, architecture):
+        return None
+    return _Known(graph=graph, found=graph_bytes(graph, architecture, settings))
+
+
 def compute_buffer(
-    graphs: tuple[ComputeGraph, ...], architecture: Architecture, settings: GraphSettings
+    graphs: tuple[ComputeGraph, ...],
+    architecture: Architecture,
+    settings: GraphSettings,
+    *,
+    offloaded_layer_bytes: int | None = None,
 ) -> ComputeBuffer | None:
     """The buffer that the engine reserves when it starts. None where no graph is known for these layers or this cache.
 
     It is the CPU build's own figure to the byte, with flash attention. A GPU build's can differ: one CUDA run of Flash
     with a micro batch of 4,096 and about 200K to 256K tokens reserved 3,948 MiB.
-    """
-    graph = next((graph for graph in graphs if settings.kv_cache_type in graph.cache_types), None)
-    if graph is None or not _covers(graph, architecture):
-        return None
-    return ComputeBuffer(
-        size_bytes=graph_bytes(graph, architecture, settings),
-        basis=Basis.FORMULA,
-        note=f"the graph of llama.cpp b{graph.build} (CPU build, flash attention), allocated as it does",
-    )
 
-
-def offload_buffer(
-    graphs: tuple[ComputeGraph, ...], architecture: Architecture, settings: GraphSettings, layer_experts_bytes: int
-) -> ComputeBuffer | None:
-    """The same where experts of some layers lie in host memory. `layer_experts_bytes` are those of one layer.
-
-    From 32 tokens on CUDA and ROCm builds compute such layers on a device: they copy the gate, up and down matrices of
-    all experts into the buffer, one after another (ggml-backend.cpp and ggml-cuda.cu of b11434). Of another model
+    `offloaded_layer_bytes` are the experts of one layer where those of some layers lie in host memory; None where none
+    do. From 32 tokens on CUDA and ROCm builds compute such layers on a device: they copy the gate, up and down matrices
+    of all experts into the buffer, one after another (ggml-backend.cpp and ggml-cuda.cu of b11434). Of another model
     7 GB were seen with any batch of 32 tokens or more, and 42 MB with one of 16 (ggml-org/llama.cpp#24175).
     """
-    without = compute_buffer(graphs, architecture, settings)
-    # Worked out for matrices in their native type only: dozens of quants would take as many walks of the graph.
-    native = architecture.routed_experts * expert_bytes(architecture) // _EXPERT_MATRICES
-    beside = compute_buffer(graphs, architecture, replace(settings, copied_bytes=native))
-    if without is None or beside is None:
+    known = _known(graphs, architecture, settings)
+    if known is None:
         return None
-    matrix = -(-layer_experts_bytes // _EXPERT_MATRICES)
-    size = max(without.size_bytes, beside.size_bytes - native + matrix)
-    return replace(without, size_bytes=size, note=f"{without.note}, with a matrix of experts copied from host memory")
+    size, found = known.found.whole, known.found
+    note = f"the graph of llama.cpp b{known.graph.build} (CPU build, flash attention), allocated as it does"
+    if offloaded_layer_bytes is not None:
+        # The graph is walked for matrices of the native type only: dozens of quants would take as many walks.
+        matrix = -(-offloaded_layer_bytes // EXPERT_MATRICES)
+        size, note = max(size, found.with_copy - found.copied + matrix), f"{note}, with experts copied from host memory"
+    return ComputeBuffer(size_bytes=size, basis=Basis.FORMULA, note=note)
 
 
 def _covers(graph: ComputeGraph, architecture: Architecture) -> bool:

@@ -13,7 +13,7 @@ from v4deploy.domain.units import format_gib
 from v4deploy.planning import split_sums
 from v4deploy.planning.attention import CacheSettings, attention_kinds, llama_cpp_layer_bytes
 from v4deploy.planning.case import Case
-from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer, offload_buffer
+from v4deploy.planning.compute_buffers import ComputeBuffer, compute_buffer
 from v4deploy.planning.graph_memory import GraphSettings
 from v4deploy.planning.layer_split import LayerLoads
 from v4deploy.planning.weights_gguf import GgufParts, gguf_parts
@@ -112,11 +112,7 @@ def _reserved(candidate: Candidate, case: Case, offloaded_layer_bytes: int | Non
         kv_cache_type=candidate.kv_cache_type,
     )
     graphs, architecture = case.profile.compute_graphs, case.model.architecture
-    buffer = (
-        compute_buffer(graphs, architecture, settings)
-        if offloaded_layer_bytes is None
-        else offload_buffer(graphs, architecture, settings, offloaded_layer_bytes)
-    )
+    buffer = compute_buffer(graphs, architecture, settings, offloaded_layer_bytes=offloaded_layer_bytes)
     if buffer is None or candidate.compute_api is ComputeApi.CPU:
         return buffer
     return replace(buffer, basis=Basis.ASSUMED, note=f"{buffer.note}; taken for {candidate.compute_api} too")

@@ -10,6 +10,10 @@ from v4deploy.domain.compute_graph import ComputeGraph, GraphPart, Size
 from v4deploy.domain.model import Architecture
 from v4deploy.planning.attention import CSA_RATIO, HCA_RATIO, LLAMA_CPP_BLOCK_BYTES, attention_kinds, padded_cells
 from v4deploy.planning.graph_arena import Arena
+from v4deploy.planning.weights import expert_bytes
+
+EXPERT_MATRICES = 3
+"""Gate, up and down."""
 
 _Block = tuple[int, int]
 _Left = tuple[tuple[_Block, ...], int, list[_Block]]
@@ -24,8 +28,6 @@ class GraphSettings:
         context_tokens: of one slot.
         micro_batch_tokens: of all slots together.
         outputs: tokens whose logits are computed; a server asks for one a slot.
-        copied_bytes: of a matrix of experts that is copied from host memory for the batch, one after another; 0 where
-            all experts lie on devices.
     """
 
     context_tokens: int
@@ -33,17 +35,31 @@ class GraphSettings:
     slots: int
     kv_cache_type: str
     outputs: int | None = None
-    copied_bytes: int = 0
 
 
-def graph_bytes(graph: ComputeGraph, architecture: Architecture, settings: GraphSettings) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphBytes:
     """What the allocator reserves for the graph of a full prompt batch.
+
+    Attributes:
+        whole: with all experts on devices.
+        with_copy: while routed experts are computed with a matrix copied from host memory, one after another.
+        copied: of that matrix, in its native type.
+    """
+
+    whole: int
+    with_copy: int
+    copied: int
+
+
+def graph_bytes(graph: ComputeGraph, architecture: Architecture, settings: GraphSettings) -> GraphBytes:
+    """Work through the graph as the allocator does.
 
     Raises:
         ValueError: the architecture has attention that the graph does not know.
     """
     run = _Run(graph, graph_dimensions(architecture, settings), tuple(_parts(graph, architecture)))
-    return run.peak_bytes(settings.copied_bytes)
+    return run.peaks(architecture.routed_experts * expert_bytes(architecture) // EXPERT_MATRICES)
 
 
 class _Run:
@@ -59,7 +75,7 @@ class _Run:
         self._inputs: dict[str, _Block] = {}
         self._ready: dict[int, list[tuple[int | None, int | None, str]]] = {}
 
-    def peak_bytes(self, copied_bytes: int) -> int:
+    def peaks(self, copied_bytes: int) -> GraphBytes:
         """Inputs and constants of all parts first, then the parts.
 
         A part that finds the buffer as an earlier layer of its kind found it leaves it in the same way, so it is
@@ -68,7 +84,7 @@ class _Run:
         last_part = {name: index for index, part in enumerate(self._parts) for name in part.inputs}
         arena = Arena(self._alignment_bytes)
         constants = [self._place_inputs(part, arena) for part in self._parts]
-        peak, free = arena.peak_bytes, arena.free
+        peak, free, with_copy = arena.peak_bytes, arena.free, 0
         live: list[_Block] = []
         walked: dict[tuple[object, ...], _Left] = {}
         for index, part in enumerate(self._parts):
@@ -77,15 +93,17 @@ class _Run:
             key = (id(part), free, found, done)
             if key not in walked:
                 arena = Arena(self._alignment_bytes, free)
-                # Gate, up and down follow each other so closely that it makes no difference which one is there.
-                copied = arena.allocate(copied_bytes) if copied_bytes and id(part) in self._experts else None
                 left = self._walk(arena, part, list(found), set(done))
-                if copied is not None:
-                    arena.release(copied)
+                if id(part) in self._experts:
+                    # Gate, up and down follow each other so closely that it makes no difference which one is there.
+                    beside = Arena(self._alignment_bytes, free)
+                    beside.allocate(copied_bytes)
+                    self._walk(beside, part, list(found), set(done))
+                    with_copy = max(with_copy, beside.peak_bytes)
                 walked[key] = (arena.free, arena.peak_bytes, left)
             free, reached, live = walked[key]
             peak = max(peak, reached)
-        return peak
+        return GraphBytes(whole=peak, with_copy=with_copy, copied=copied_bytes)
 
     def _place_inputs(self, part: GraphPart, arena: Arena) -> list[_Block]:
         """Place what no earlier part has placed; the part's own constants."""

@@ -52,14 +52,27 @@ def test_a_dry_run_prints_the_files_and_writes_none(v4deploy: V4Deploy, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+_PLANS: dict[str, str] = {}
+
+
+def plan_file(v4deploy: V4Deploy, tmp_path: Path, command: tuple[str, ...]) -> str:
+    """A plan of what the command would render: planned once for all tests, as they are not about planning."""
+    words = " ".join(command)
+    if words not in _PLANS:
+        _PLANS[words] = v4deploy("plan", *command[1:], "--json").stdout
+    path = tmp_path / "plan.json"
+    path.write_text(_PLANS[words])
+    return str(path)
+
+
 def test_diff_shows_what_would_change_and_writes_nothing(v4deploy: V4Deploy, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    new = v4deploy(*MAC, "--output", str(output), "--diff")
-    assert "+++ run-llama-server.sh (new)" in new.stdout
+    render = ("render", "--plan", plan_file(v4deploy, tmp_path, MAC), "--output", str(output))
+    assert "+++ run-llama-server.sh (new)" in v4deploy(*render, "--diff").stdout
     assert not output.exists()
-    v4deploy(*MAC, "--output", str(output))
-    assert "nothing would change" in v4deploy(*MAC, "--output", str(output), "--diff").stdout
-    changed = v4deploy(*MAC, "--output", str(output), "--port", "9000", "--diff")
+    v4deploy(*render)
+    assert "nothing would change" in v4deploy(*render, "--diff").stdout
+    changed = v4deploy(*render, "--port", "9000", "--diff")
     assert "-    --port 8080" in changed.stdout
     assert "+    --port 9000" in changed.stdout
     assert "--port 8080" in (output / "run-llama-server.sh").read_text()
@@ -67,9 +80,10 @@ def test_diff_shows_what_would_change_and_writes_nothing(v4deploy: V4Deploy, tmp
 
 def test_undo_takes_the_last_render_back(v4deploy: V4Deploy, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    v4deploy(*MAC, "--output", str(output))
+    render = ("render", "--plan", plan_file(v4deploy, tmp_path, MAC), "--output", str(output))
+    v4deploy(*render)
     before = (output / "run-llama-server.sh").read_text()
-    v4deploy(*MAC, "--output", str(output), "--port", "9000")
+    v4deploy(*render, "--port", "9000")
     undone = v4deploy("render", "--undo", "--output", str(output), "--json").document["data"]
     assert {(file["path"], file["outcome"]) for file in undone["files"]} == {
         ("run-llama-server.sh", "restored"),
@@ -84,10 +98,11 @@ def test_undo_takes_the_last_render_back(v4deploy: V4Deploy, tmp_path: Path) -> 
 def test_check_fails_where_files_lock_and_plan_disagree(v4deploy: V4Deploy, tmp_path: Path) -> None:
     check = ("render", "--check", "--output", str(tmp_path / "out"))
     assert v4deploy(*check).code == ExitCode.CHECK_FAILED
-    v4deploy(*H200, "--output", str(tmp_path / "out"))
+    plan = ("--plan", plan_file(v4deploy, tmp_path, H200))
+    v4deploy("render", *plan, "--output", str(tmp_path / "out"))
     assert v4deploy(*check).code == ExitCode.OK
-    assert v4deploy(*check, *H200[1:]).code == ExitCode.OK
-    other_plan = v4deploy(*check, *H200[1:], "--context", "64k")
+    assert v4deploy(*check, *plan).code == ExitCode.OK
+    other_plan = v4deploy(*check, *plan, "--port", "9000")
     assert other_plan.code == ExitCode.CHECK_FAILED
     assert "vllm.yaml would be rendered otherwise now" in other_plan.stdout
     with (tmp_path / "out" / "vllm.yaml").open("a") as stream:
@@ -99,7 +114,7 @@ def test_check_fails_where_files_lock_and_plan_disagree(v4deploy: V4Deploy, tmp_
 
 
 def test_the_lock_pins_commit_engine_arguments_and_tool(v4deploy: V4Deploy, tmp_path: Path) -> None:
-    v4deploy(*H200, "--output", str(tmp_path / "out"))
+    v4deploy("render", "--plan", plan_file(v4deploy, tmp_path, H200), "--output", str(tmp_path / "out"))
     (one,) = json.loads((tmp_path / "out" / "v4deploy.lock.json").read_text())["sets"]
     assert len(one["pins"]["revision"]) == 40
     assert one["pins"]["engine_version"]
@@ -119,7 +134,8 @@ def test_options_that_contradict_each_other_are_refused(v4deploy: V4Deploy) -> N
 
 
 def test_weights_that_cannot_be_pinned_yet_are_told(v4deploy: V4Deploy, tmp_path: Path) -> None:
-    findings = v4deploy(*H200, "--output", str(tmp_path), "--json").document["findings"]
+    plan = plan_file(v4deploy, tmp_path, H200)
+    findings = v4deploy("render", "--plan", plan, "--output", str(tmp_path / "out"), "--json").document["findings"]
     assert "config.weights-not-pinned" in {finding["id"] for finding in findings}
 
 

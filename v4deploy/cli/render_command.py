@@ -54,6 +54,7 @@ def render(
     from v4deploy.cli.views import render as views
     from v4deploy.commands import render as commands
     from v4deploy.commands import render_record as record
+    from v4deploy.commands.launch_options import check_options
     from v4deploy.commands.workspace import open_workspace
 
     output = output_for(json, quiet)
@@ -69,6 +70,7 @@ def render(
     )
     launch = replace(launch_options(host, port, api_key_file), image=image)
     typed = (*_typed(launch), *wish.typed(), *_given(plan=plan_file, system=system, target=target, weights=weights))
+    check_options(launch)
     _refuse_contradictions(check=check, undo=undo, shows=diff or dry_run, force=force, typed=typed)
     if undo:
         return output.finish(record.undo(where, force=force, dry_run=dry_run), views.view_undo)

@@ -56,6 +56,19 @@ def test_vllm_lines_have_a_cause(line: str, cause: str) -> None:
     assert cause in found.cause
 
 
+def test_a_traceback_is_told_by_its_own_last_line() -> None:
+    lines = (
+        "(Worker pid=1) ERROR     _token_request_mapping_kernel[((num_tokens + 255) // 256,)](",
+        "(Worker pid=1) ERROR     ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~^^^^^^^^^^^^^^^^^^^^^^^^^^^^^",
+        "(Worker pid=1) ERROR TypeError: 'function' object is not subscriptable",
+        "RuntimeError: Worker failed",
+    )
+    found = diagnose(EngineId.VLLM, lines, None)
+    assert found is not None
+    assert "Triton" in found.cause
+    assert found.line == lines[2]
+
+
 def test_the_root_cause_wins_over_what_it_caused() -> None:
     lines = (
         "tensor 'output.weight' data is not within the file bounds, model is corrupted or incomplete",

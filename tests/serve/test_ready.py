@@ -13,6 +13,7 @@ from v4deploy.domain.errors import CheckFailedError, LaunchError
 from v4deploy.serve.keys import key_environment
 from v4deploy.serve.loading import doing
 from v4deploy.serve.log import cut, rotate, tail
+from v4deploy.serve.remarks import remarks
 from v4deploy.serve.run import ServeOutcome, serve
 from v4deploy.serve.smoke.run import SmokeWish
 from v4deploy.serve.state import State
@@ -57,6 +58,42 @@ def test_garbled_output_behind_a_good_health_check_fails_with_its_evidence(fake:
     assert "--smoke first-answer" in str(caught.value.hint)
 
 
+def test_what_it_said_in_passing_becomes_a_finding(fake: Fake, tmp_path: Path) -> None:
+    said = "W_common_fit_params:_failed_to_fit_params_to_free_device_memory:_n_gpu_layers_already_set".replace("_", " ")
+    events: list[ServeEvent] = []
+    outcome = _serve(fake("--chat", "none", "--say", said), tmp_path / "log", events)
+    (finding,) = outcome.remarks
+    assert (finding.id, finding.evidence[0].value) == ("engine.llama-cpp.not-fitted", said)
+    assert any(event.message.startswith("warn: llama.cpp could not fit") for event in events)
+
+
+@pytest.mark.parametrize(
+    ("engine", "line", "found"),
+    [
+        (
+            EngineId.LLAMA_CPP,
+            (
+                "llama_context: layer 2 is assigned to device CUDA0 but Lightning Indexer is assigned to device CPU "
+                "(usually due to missing support)"
+            ),
+            "engine.llama-cpp.indexer-elsewhere",
+        ),
+        (EngineId.VLLM, "WARNING Unknown vLLM environment variable detected: VLLM_X", "engine.vllm.unknown-variable"),
+        (
+            EngineId.VLLM,
+            (
+                "Network filesystem (NFS) detected but checkpoint total size (850.38 GiB) exceeds 90% of available RAM "
+                "(322.00 GiB). Skipping auto-prefetch."
+            ),
+            "engine.vllm.prefetch-skipped",
+        ),
+        (EngineId.VLLM, "INFO all is well", None),
+    ],
+)
+def test_remarks(engine: EngineId, line: str, found: str | None) -> None:
+    assert [finding.id for finding in remarks(engine, ("a", line, "b", line))] == ([found] if found else [])
+
+
 def test_what_a_toy_says_is_not_held_against_it(fake: Fake, tmp_path: Path) -> None:
     outcome = _serve(fake("--chat", "gibberish"), tmp_path / "log", [], judged=False)
     assert outcome.smoke_report is not None
@@ -77,7 +114,7 @@ def test_a_death_in_the_smoke_test_says_so(fake: Fake, tmp_path: Path) -> None:
         ),
         (("load_tensors: loading model tensors, this can take a while...", "...."), "loading the weights"),
         (("Capturing CUDA graphs (decode, FULL):  60%|######",), "60 %"),
-        (("nothing known",), None),
+        (("Enforce eager set, disabling torch.compile, CUDAGraphs, and JIT kernel warmup",), None),
     ],
 )
 def test_what_a_loading_engine_says_in_words(lines: tuple[str, ...], words: str | None) -> None:

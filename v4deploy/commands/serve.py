@@ -217,7 +217,7 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
     answered = "" if outcome.first_completion else " before it answered"
     ended = InterruptedRunError(f"stopped on request{answered}; the engine has ended") if outcome.interrupted else None
     data = _report(launch, base_url, outcome)
-    return Result(kind="serve", data=data, findings=launch.findings, error=ended)
+    return Result(kind="serve", data=data, findings=(*launch.findings, *outcome.remarks), error=ended)
 
 
 def _record(launch: Launch) -> ServedRecord:

@@ -15,10 +15,11 @@ _SHARD = "use the files as published: all shards in one directory, under their o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """The cause in one sentence without a full stop, and what to do."""
+    """The cause in one sentence without a full stop, and what to do. `line`: the engine's own; "" for a signal's."""
 
     cause: str
     fix: str
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +233,10 @@ def diagnose(engine: EngineId, lines: tuple[str, ...], signal: str | None) -> Di
         match = re.search(rule.pattern, text, re.MULTILINE)
         if match:
             found = match.groupdict()
-            return Diagnosis(cause=rule.cause.format(**found), fix=rule.fix)
+            # Of a match over several lines the last one says it: a traceback ends in its error.
+            end = text.find("\n", match.end())
+            line = text[: end if end >= 0 else None].rsplit("\n", 1)[-1]
+            return Diagnosis(cause=rule.cause.format(**found), fix=rule.fix, line=line.strip())
     return _SIGNALS.get(signal) if signal else None
 
 

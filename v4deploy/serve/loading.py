@@ -10,7 +10,7 @@ _STAGES = (
     (r"Capturing CUDA graphs?[^\n]*?(?P<percent>\d+)%", "is capturing CUDA graphs, {percent} % done"),
     (r"Starting to load model", "is loading the weights"),
     (r"Loading weights took", "has loaded the weights"),
-    (r"(torch\.compile|Compiling a graph|Dynamo bytecode transform)", "is compiling"),
+    (r"(Compiling a graph|Dynamo bytecode transform)", "is compiling"),
     (r"(DeepGEMM|FlashInfer)[^\n]*(warmup|warming|autotun)", "is warming its kernels up"),
     (r"KV cache size: (?P<tokens>[\d,]+) tokens", "has made room for {tokens} tokens of KV cache"),
     (r"load_tensors: loading model tensors", "is loading the weights"),

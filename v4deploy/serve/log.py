@@ -11,6 +11,7 @@ KEPT = 3
 
 MOST_BYTES = 64 * 1024 * 1024
 _TAIL_BYTES = 64 * 1024
+_BEGINNING_BYTES = 4 * 1024 * 1024
 
 
 def rotate(path: Path) -> None:
@@ -52,6 +53,15 @@ def tail(path: Path, lines: int) -> tuple[str, ...]:
     # Progress bars rewrite their line with carriage returns; the last state of each line is what one would see.
     shown = (line.rstrip().rsplit("\r", 1)[-1].rstrip() for line in text.split("\n"))
     return tuple(line for line in shown if line)[-lines:]
+
+
+def beginning(path: Path) -> tuple[str, ...]:
+    """The lines of its first 4 MiB: all that an engine says while it starts. Empty where it cannot be read."""
+    try:
+        with path.open("rb") as log:
+            return tuple(log.read(_BEGINNING_BYTES).decode("utf-8", "replace").splitlines())
+    except OSError:
+        return ()
 
 
 def _make_way(path: Path) -> None:

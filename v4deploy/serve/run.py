@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from v4deploy.domain.engine import LaunchSpec
+from v4deploy.domain.finding import Finding
 from v4deploy.serve.health import Completion
 from v4deploy.serve.process import EngineExit
 from v4deploy.serve.signals import interrupts
@@ -25,6 +26,7 @@ class ServeOutcome:
     Attributes:
         first_completion: None when it was stopped before it answered.
         smoke_report: None when it was not asked for, or not finished.
+        remarks: what the engine said while it started that costs its user something.
         exit: how the engine's process ended.
         elapsed_seconds: from its start to its end.
         interrupted: a signal asked for the end, not the caller's event.
@@ -32,6 +34,7 @@ class ServeOutcome:
 
     first_completion: Completion | None
     smoke_report: SmokeReport | None
+    remarks: tuple[Finding, ...]
     exit: EngineExit
     elapsed_seconds: float
     interrupted: bool
@@ -85,6 +88,7 @@ def serve(  # noqa: PLR0913 - keywords, one each
         return ServeOutcome(
             first_completion=supervisor.first_completion,
             smoke_report=supervisor.smoke_report,
+            remarks=supervisor.remarks,
             exit=supervisor.exit,
             elapsed_seconds=supervisor.elapsed_seconds,
             interrupted=signals.count > 0,

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from v4deploy.domain.engine import LaunchSpec
 from v4deploy.domain.errors import CheckFailedError, LaunchError, NotReadyError, V4DeployError
+from v4deploy.domain.finding import Finding
 from v4deploy.serve.failures import diagnose
 from v4deploy.serve.health import Completion, Endpoint, Health, check_health
 from v4deploy.serve.keys import key_environment
 from v4deploy.serve.loading import doing
-from v4deploy.serve.log import cut
+from v4deploy.serve.log import beginning, cut
 from v4deploy.serve.ports import require_free_port
 from v4deploy.serve.process import EngineExit, EngineProcess
+from v4deploy.serve.remarks import remarks
 from v4deploy.serve.smoke.result import SmokeReport
 from v4deploy.serve.smoke.run import SmokeWish
 from v4deploy.serve.state import ENDED, Observation, State, after
@@ -35,7 +37,8 @@ _SLOWEST_REPORT_SECONDS = 60.0
 _MISSED_CHECKS = 3
 # One empty answer can be bad luck of the sampling; three are broken weights or a wrong chat template.
 _EMPTY_ANSWERS = 3
-_DIAGNOSED_LINES = 200
+# vLLM ends in the tracebacks of three processes; the first of them is the cause.
+_DIAGNOSED_LINES = 600
 _SHOWN_LINES = 15
 _DOING = {
     State.STARTING: "starting, its port still closed",
@@ -85,6 +88,7 @@ class Supervisor:
         self.first_completion: Completion | None = None
         self.smoke_report: SmokeReport | None = None
         self.exit: EngineExit | None = None
+        self.remarks: tuple[Finding, ...] = ()
         self._spec = spec
         self._log_path = log_path
         self._on_event = on_event
@@ -203,16 +207,25 @@ class Supervisor:
                 return None
             case SmokeReport() as report:
                 self.smoke_report = report
+                self._look_back()
                 return Observation.UNSOUND if report.failed else Observation.ANSWERED
             case Completion(answered=True) as completion:
                 self._empty_answers = 0
                 self.first_completion = self.first_completion or completion
                 if self._smoke is None or self.smoke_report is not None:
+                    self._look_back()
                     return Observation.ANSWERED
                 self._trial.examine(self._smoke)
                 return None
             case completion:
                 return self._unanswered(completion)
+
+    def _look_back(self) -> None:
+        """Tell once what the engine said in passing while it started."""
+        if not self._was_ready:
+            self.remarks = remarks(self._spec.engine, beginning(self._log_path))
+            for finding in self.remarks:
+                self._tell(f"{finding.severity}: {finding.summary}; {finding.fix}")
 
     def _unanswered(self, completion: Completion) -> Observation:
         self._last_trouble = completion.failure or "it answered with nothing"
@@ -256,7 +269,7 @@ class Supervisor:
         return LaunchError(
             f"{self._spec.engine} ended with {ended} {when}{cause}",
             hint=diagnosis.fix if diagnosis else f"read its whole output: {self._log_path}",
-            details=process.tail(_SHOWN_LINES),
+            details=_last_words(process.tail(_SHOWN_LINES), diagnosis.line if diagnosis else ""),
         )
 
     def _gave_up(self, before: State) -> V4DeployError:
@@ -297,3 +310,10 @@ class Supervisor:
     def _tell(self, message: str) -> None:
         pid = self.process.pid if self.process else None
         self._on_event(ServeEvent(state=self.state, message=message, elapsed_seconds=self.elapsed_seconds, pid=pid))
+
+
+def _last_words(lines: tuple[str, ...], telling: str) -> tuple[str, ...]:
+    """The end of a log, below the line that says the cause where that came earlier."""
+    if not telling or any(telling in line for line in lines):
+        return lines
+    return (telling, "[...]", *lines)

@@ -332,3 +332,30 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_no_failure() -> No
                 assert response.read() == b"ok"
             time.sleep(0.05)
         opened.close()
+
+
+def test_a_connection_that_never_comes_about_can_be_cut() -> None:
+    opened = connections(stall_seconds=60.0)
+    faults: list[TransferError] = []
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.socket() as first:
+        # Nobody accepts, and the queue is full: from here on the kernel lets requests to connect wait.
+        first.connect(full.getsockname())
+
+        def ask() -> None:
+            try:
+                with opened.request(urlsplit(f"http://127.0.0.1:{full.getsockname()[1]}/"), {}):
+                    pass
+            except TransferError as fault:
+                faults.append(fault)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        deadline = time.monotonic() + 5
+        while not opened._busy and time.monotonic() < deadline:
+            time.sleep(0.005)
+        # Again, should the first have come before the kernel had heard of the wish to connect.
+        while asking.is_alive() and time.monotonic() < deadline:
+            opened.abort()
+            asking.join(timeout=0.05)
+        assert not asking.is_alive()
+    assert [fault.is_unreachable for fault in faults] == [True]

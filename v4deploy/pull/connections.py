@@ -138,6 +138,27 @@ class Connections:
         return response
 
     def _connect(self, connection: HTTPConnection) -> None:
+        dialled: list[socket.socket] = []
+
+        def dial(address: tuple[str, int], timeout: float, _source: object = None) -> socket.socket:
+            """socket.create_connection, with a socket that `abort` can cut before the other side has answered."""
+            failed: OSError | None = None
+            for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+                with contextlib.ExitStack() as unless_connected:
+                    tried = unless_connected.enter_context(socket.socket(family, kind, protocol))
+                    dialled.append(tried)
+                    self._remember(tried)
+                    try:
+                        tried.settimeout(timeout)
+                        tried.connect(place)
+                    except OSError as error:
+                        failed = error
+                    else:
+                        unless_connected.pop_all()
+                        return tried
+            raise failed or OSError(f"{address[0]} has no address")
+
+        connection._create_connection = dial  # type: ignore[attr-defined] # noqa: SLF001 - http.client has no other way
         try:
             connection.connect()
         except ssl.SSLCertVerificationError:
@@ -145,15 +166,15 @@ class Connections:
         except OSError as error:
             why = "nothing for too long" if isinstance(error, TimeoutError) else error.strerror or error
             raise TransferError(f"no connection to {connection.host} ({why})", is_unreachable=True) from error
+        finally:
+            for tried in dialled:
+                self._forget(tried)
         connection.sock.settimeout(self._stall_seconds)
 
     @contextmanager
     def _watched(self, connected: socket.socket) -> Iterator[None]:
         """Remember a socket from here on, and cut it when the answer's head takes too long."""
-        with self._lock:
-            if self._aborted:
-                raise TransferError("stopped")
-            self._busy.add(connected)
+        self._remember(connected)
         overdue = threading.Event()
 
         def strike() -> None:
@@ -186,6 +207,12 @@ class Connections:
                 self._idle.setdefault(way, []).append(connection)
                 return
         connection.close()
+
+    def _remember(self, connected: socket.socket) -> None:
+        with self._lock:
+            if self._aborted:
+                raise TransferError("stopped")
+            self._busy.add(connected)
 
     def _forget(self, connected: socket.socket | None) -> None:
         with self._lock:

@@ -53,7 +53,12 @@ def _flags(parser: Any) -> dict[str, list[str]]:
     (subcommands,) = [action for action in parser._actions if getattr(action, "choices", None)]
     serve = subcommands.choices["serve"]
     named = {text for action in serve._actions for text in _positive(action.option_strings)}
-    return {"flags": sorted(text for text in serve._option_string_actions if text[:2] == "--"), "named": sorted(named)}
+    variables = importlib.import_module("vllm.envs").environment_variables
+    return {
+        "flags": sorted(text for text in serve._option_string_actions if text[:2] == "--"),
+        "named": sorted(named),
+        "variables": sorted(variables),
+    }
 
 
 def _positive(options: list[str]) -> list[str]:

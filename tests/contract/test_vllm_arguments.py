@@ -66,6 +66,7 @@ class Answers:
 
     flags: frozenset[str]
     named: frozenset[str]
+    variables: frozenset[str]
     words: dict[str, dict[str, Any]]
     files: dict[str, dict[str, Any]]
     wrong: dict[tuple[str, ...], dict[str, Any]]
@@ -99,6 +100,7 @@ def _ask(release: str, folder: Path) -> Answers:
     return Answers(
         flags=frozenset(about["flags"]),
         named=frozenset(about["named"]),
+        variables=frozenset(about["variables"]),
         words={name: next(in_turn) for name in words},
         files={name: next(in_turn) for name in files},
         wrong={case: next(in_turn) for case in wrong},
@@ -172,6 +174,17 @@ def test_the_profile_knows_the_flags_of_each_release(release: str, answers: Answ
     listed = {entry.flag for entry in PROFILE.flags if "." not in entry.flag}
     differing = {flag for flag in listed if knows_flag(PROFILE, flag, release) != (flag in answers.flags)}
     assert not differing
+
+
+def test_it_knows_the_variables_that_we_set(release: str, answers: Answers) -> None:
+    options = replace(OPTIONS, engine_version=release)
+    ours = {
+        name
+        for plan in accepted(release).values()
+        for name, _ in vllm.launch_spec(plan, options, PROFILE).env
+        if name.startswith("VLLM_")
+    }
+    assert ours <= answers.variables
 
 
 def test_the_recorded_table_is_the_engines_own(release: str, answers: Answers) -> None:

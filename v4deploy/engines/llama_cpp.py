@@ -10,8 +10,10 @@ from v4deploy.domain.finding import Finding
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import common, targets
-from v4deploy.engines.llama_cpp_arguments import Surroundings, arguments, build_number, model_file
+from v4deploy.engines.llama_cpp_arguments import arguments, build_number, here, known_options, model_file
 from v4deploy.engines.llama_cpp_checks import option_findings, plan_findings, version_findings
+from v4deploy.engines.llama_cpp_router import TARGET as ROUTER
+from v4deploy.engines.llama_cpp_router import router_findings, router_values
 from v4deploy.engines.llama_cpp_targets import container_surroundings, container_values
 
 ID = EngineId.LLAMA_CPP
@@ -27,6 +29,7 @@ def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: st
         *version_findings(plan, options, profile),
         *option_findings(plan, options, profile),
         *plan_findings(plan),
+        *router_findings(plan, options, profile, target),
         *targets.target_findings(
             plan, options, target, engine="llama-cpp", image=common.image_of(plan, options, profile)
         ),
@@ -35,18 +38,13 @@ def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: st
 
 def launch_spec(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> LaunchSpec:
     """`llama-server` on this host; see `engines/base.py`."""
-    here = Surroundings(
-        weights_dir=options.weights_dir,
-        bind=options.bind,
-        port=common.port_of(options, profile),
-        api_key_file=options.api_key_file,
-    )
+    surroundings = here(options, profile)
     return LaunchSpec(
         engine=ID,
-        argv=(options.executable or "llama-server", *arguments(plan, options, profile, here)),
+        argv=(options.executable or "llama-server", *arguments(plan, options, profile, surroundings)),
         env=common.visible_devices_env(plan),
-        bind=here.bind,
-        port=here.port,
+        bind=surroundings.bind,
+        port=surroundings.port,
         served_name=common.served_name(plan, options),
         ready=ReadyCheck(
             health_path="/health",
@@ -69,6 +67,7 @@ def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: s
         "compute_api": plan.chosen.compute_api.value,
         "env": dict(spec.env),
         "facts": common.facts(plan, profile, options),
+        "address": f"{common.reachable(spec.bind)}:{spec.port}",
         "health_url": f"http://{common.reachable(spec.bind)}:{spec.port}/health",
         "model_file": model_file(plan, options.weights_dir),
         "port": spec.port,
@@ -82,6 +81,8 @@ def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: s
         # systemd hands the key over as a credential, under a path that only exists while the service runs.
         keyless = launch_spec(plan, replace(options, api_key_file=None), profile)
         return shared | targets.service_values(plan, options, spec.argv[0]) | {"argv": keyless.argv}
+    if target == ROUTER:
+        return shared | router_values(known_options(plan, options, profile), spec.argv[0])
     if target in common.CONTAINER_TARGETS:
         inside = arguments(plan, options, profile, container_surroundings(options, profile))
         cluster = targets.cluster_values(plan, common.load_timeout_seconds(plan))

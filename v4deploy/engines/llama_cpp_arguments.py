@@ -22,6 +22,10 @@ DRAFT_TOKENS = 3
 """llama-server's own `--spec-draft-n-max` (help of b11434)."""
 
 
+Option = tuple[str, str | None]
+"""A long option and its value; None for a switch."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What the command line finds where it runs: on the host, or inside a container."""
@@ -50,9 +54,17 @@ def arguments(
     Raises:
         UsageError: the names of the checkpoint's files are not known.
     """
-    pairs = _wanted(plan, options, surroundings)
-    known = [pair for pair in pairs if _has(pair[0], plan, options, profile)]
-    return tuple(word for pair in known for word in pair if word is not None)
+    known = _known(plan, options, profile, surroundings)
+    return tuple(word for option in known for word in option if word is not None)
+
+
+def known_options(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tuple[Option, ...]:
+    """The same on this host, option by option.
+
+    Raises:
+        UsageError: the names of the checkpoint's files are not known.
+    """
+    return _known(plan, options, profile, here(options, profile))
 
 
 def left_out(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tuple[str, ...]:
@@ -61,15 +73,36 @@ def left_out(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tupl
     Raises:
         UsageError: the names of the checkpoint's files are not known.
     """
-    here = Surroundings(weights_dir=options.weights_dir, bind=options.bind, port=1, api_key_file=options.api_key_file)
-    return tuple(flag for flag, _ in _wanted(plan, options, here) if not _has(flag, plan, options, profile))
+    wanted = _wanted(plan, options, here(options, profile))
+    return tuple(flag for flag, _ in wanted if not _has(flag, plan, options, profile))
+
+
+def here(options: LaunchOptions, profile: EngineProfile) -> Surroundings:
+    """What the command line finds on this host."""
+    return Surroundings(
+        weights_dir=options.weights_dir,
+        bind=options.bind,
+        port=common.port_of(options, profile),
+        api_key_file=options.api_key_file,
+    )
+
+
+def flag_version(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> str:
+    """The build whose options are written; the profile's where the version names none."""
+    return build_number(common.engine_version(plan, options)) or profile.version
+
+
+def _known(
+    plan: Plan, options: LaunchOptions, profile: EngineProfile, surroundings: Surroundings
+) -> tuple[Option, ...]:
+    return tuple(option for option in _wanted(plan, options, surroundings) if _has(option[0], plan, options, profile))
 
 
 def _has(flag: str, plan: Plan, options: LaunchOptions, profile: EngineProfile) -> bool:
-    return has_flag(flag, options.known_flags, profile, _flag_version(plan, options, profile))
+    return has_flag(flag, options.known_flags, profile, flag_version(plan, options, profile))
 
 
-def _wanted(plan: Plan, options: LaunchOptions, surroundings: Surroundings) -> tuple[tuple[str, str | None], ...]:
+def _wanted(plan: Plan, options: LaunchOptions, surroundings: Surroundings) -> tuple[Option, ...]:
     key = surroundings.api_key_file
     return (
         ("--model", model_file(plan, surroundings.weights_dir)),
@@ -110,10 +143,10 @@ def draft_path(plan: Plan) -> str | None:
     return drafts[0] if drafts else None
 
 
-def _memory_arguments(plan: Plan) -> tuple[tuple[str, str | None], ...]:
+def _memory_arguments(plan: Plan) -> tuple[Option, ...]:
     """Context, batches, placement and loading: what the planner's arithmetic was done for."""
     chosen = plan.chosen
-    arguments: list[tuple[str, str | None]] = [
+    arguments: list[Option] = [
         # Without a unified cache the server divides the context by the slots; the unified one would be
         # allocated once for every slot at full length (the memory is the same, the default of 4 slots is not).
         ("--ctx-size", str(chosen.context_tokens * chosen.concurrency)),
@@ -133,10 +166,10 @@ def _memory_arguments(plan: Plan) -> tuple[tuple[str, str | None], ...]:
     return tuple(arguments)
 
 
-def _placement_arguments(plan: Plan) -> list[tuple[str, str | None]]:
+def _placement_arguments(plan: Plan) -> list[Option]:
     """Our own placement, so the engine's fitting is off: any of these options would disable it with a mere warning."""
     layout = plan.chosen.layout
-    arguments: list[tuple[str, str | None]] = [("--fit", "off")]
+    arguments: list[Option] = [("--fit", "off")]
     if not layout.device_indices:
         arguments += [("--device", "none"), ("--numa", "distribute")]
     else:
@@ -148,7 +181,7 @@ def _placement_arguments(plan: Plan) -> list[tuple[str, str | None]]:
     return [*arguments, *_thread_arguments(plan)]
 
 
-def _thread_arguments(plan: Plan) -> list[tuple[str, str | None]]:
+def _thread_arguments(plan: Plan) -> list[Option]:
     """A thread count only under a CPU quota: the engine counts cores, not quotas, and would wait for itself."""
     cpu = plan.host.cpu
     layout = plan.chosen.layout
@@ -160,7 +193,7 @@ def _thread_arguments(plan: Plan) -> list[tuple[str, str | None]]:
     return [("--threads", str(cpu.usable_cores))]
 
 
-def _draft_arguments(plan: Plan, weights_dir: str) -> tuple[tuple[str, str | None], ...]:
+def _draft_arguments(plan: Plan, weights_dir: str) -> tuple[Option, ...]:
     draft = draft_path(plan)
     if not plan.chosen.use_draft or draft is None:
         return ()
@@ -177,17 +210,13 @@ def projector_path(plan: Plan) -> str | None:
     return next((file.path for file in files if file.role is FileRole.MMPROJ), None)
 
 
-def _projector_arguments(plan: Plan, weights_dir: str) -> tuple[tuple[str, str | None], ...]:
+def _projector_arguments(plan: Plan, weights_dir: str) -> tuple[Option, ...]:
     projector = projector_path(plan)
     return () if projector is None else (("--mmproj", posixpath.join(weights_dir, projector)),)
 
 
-def _sampling_arguments() -> tuple[tuple[str, str | None], ...]:
+def _sampling_arguments() -> tuple[Option, ...]:
     """DeepSeek recommends temperature 1 and top-p 1; the server's defaults (0.8, top-p 0.95, top-k 40, min-p 0.05) are
     meant for other models.
     """
     return (("--temp", "1.0"), ("--top-p", "1.0"), ("--top-k", "0"), ("--min-p", "0"))
-
-
-def _flag_version(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> str:
-    return build_number(common.engine_version(plan, options)) or profile.version

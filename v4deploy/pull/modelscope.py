@@ -21,7 +21,7 @@ from v4deploy.pull import failures
 from v4deploy.pull.access import HubAccess
 from v4deploy.pull.listing import ANSWER_SECONDS, COMMIT, TRANSIENT_STATUSES, Entry, Listing, file_of, proxy_understood
 from v4deploy.pull.manifest import FilePlan
-from v4deploy.pull.retry import TransferError, retry_after_seconds
+from v4deploy.pull.retry import CONNECT_SECONDS, TransferError, retry_after_seconds
 
 if TYPE_CHECKING:
     import httpx2
@@ -102,7 +102,7 @@ def _client(access: HubAccess) -> httpx2.Client:
         return httpx2.Client(
             base_url=f"{access.endpoint}/api/v1/models/",
             headers={"User-Agent": "v4deploy", **access.credentials},
-            timeout=ANSWER_SECONDS,
+            timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             trust_env=not access.is_loopback,
         )
 
@@ -113,6 +113,8 @@ def _get(client: httpx2.Client, path: str, query: dict[str, str], repo: str, acc
 
     try:
         response = client.get(path, params=query)
+    except httpx2.ConnectTimeout:
+        raise TransferError(f"no connection within {CONNECT_SECONDS:.0f} seconds") from None
     except httpx2.TimeoutException:
         raise TransferError(f"no answer within {ANSWER_SECONDS:.0f} seconds") from None
     except httpx2.TransportError as error:

@@ -14,6 +14,8 @@ _dice = random.SystemRandom().random
 # An address that cannot be connected to is mostly mistyped, blocked or behind a proxy: where a person waits, or another
 # address has the same, this many tries are enough.
 UNREACHABLE_ATTEMPTS = 3
+# A host that takes longer to be connected to is blocked on the way, or gone: another may have what it has.
+CONNECT_SECONDS = 10.0
 
 
 class Headers(Protocol):

@@ -37,6 +37,11 @@ _VLLM = {
     "vllm serve: error: unrecognized arguments: --use-fp4-indexer-cache": "`--use-fp4-indexer-cache`",
     "RuntimeError: Sparse Attention Indexer CUDA op requires DeepGEMM": "DeepGEMM",
     "Error while creating shared memory segment /dev/shm/nccl-abc (size 9637888)": "shared memory",
+    "  Value error, User-specified max_model_len (1048576) is too large [type=x]": "refuses its settings",
+    "TimeoutError: no answer within 600s (configured by VLLM_ENGINE_READY_TIMEOUT_S)": "gives itself",
+    "RuntimeError: Failed to infer device type, please set the environment": "no device that it was built for",
+    "(EngineCore pid=1) ERROR 11-28 [core.py:1] AssertionError": "first complaint is AssertionError",
+    "ValueError: mxfp4 needs SM10x, and this is sm_120": "first complaint is ValueError: mxfp4 needs SM10x",
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB": "did not suffice",
     "RuntimeError: Unexpected error from cudaGetDeviceCount(): Error 803: unsupported display driver": "driver",
 }

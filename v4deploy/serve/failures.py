@@ -170,6 +170,21 @@ _VLLM = (
         fix="use a build for your GPUs, or llama.cpp on a CPU",
     ),
     _Rule(
+        pattern=r"VLLM_ENGINE_READY_TIMEOUT_S",
+        cause="it had not loaded in the time that vLLM gives itself",
+        fix="keep the weights on a local disk, or set VLLM_ENGINE_READY_TIMEOUT_S higher",
+    ),
+    _Rule(
+        pattern=r"Failed to infer device type",
+        cause="this vLLM found no device that it was built for",
+        fix="`v4deploy doctor` says which devices are here, and what keeps vLLM from them",
+    ),
+    _Rule(
+        pattern=r"Value error, (?P<what>[^\[\n]{1,300})",
+        cause="the engine refuses its settings: {what}",
+        fix=_RENDER,
+    ),
+    _Rule(
         pattern=r"No module named '(?P<what>[^']+)'",
         cause="the Python package `{what}` is missing in the engine's environment",
         fix="install the engine again, or use its published image",
@@ -208,6 +223,19 @@ _ANY_ENGINE = (
     ),
     _Rule(pattern=r"[Nn]o space left on device", cause="a disk is full", fix="make room, then start again"),
 )
+# The first complaint is nearest to the cause: what follows are the processes that waited for the one that failed.
+_LAST_RESORT = (
+    _Rule(
+        pattern=r"\b(?P<what>[A-Z]\w*(?:Error|Exception)(?:\s*$|: [^\n]{1,240}))",
+        cause="its first complaint is {what}",
+        fix="look for this line in the engine's issues; its whole output is in the log",
+    ),
+    _Rule(
+        pattern=r"\berror(?: loading model)?: (?P<what>[^\n]{1,240})",
+        cause="its first complaint is: {what}",
+        fix="look for this line in the engine's issues; its whole output is in the log",
+    ),
+)
 _SIGNALS = {
     "SIGKILL": Diagnosis(
         cause="the system killed it, most often because memory ran out (the kernel or a container limit)",
@@ -229,15 +257,22 @@ def diagnose(engine: EngineId, lines: tuple[str, ...], signal: str | None) -> Di
     """The known cause behind an engine's last lines and the signal that ended it; None when no rule knows it."""
     own = {EngineId.VLLM: _VLLM, EngineId.MINDIE: _VLLM}.get(engine, _LLAMA_CPP)
     text = "\n".join(lines)
-    for rule in (*own, *_ANY_ENGINE):
+    known = _first((*own, *_ANY_ENGINE), text)
+    if known is None and signal in _SIGNALS:
+        return _SIGNALS[signal]
+    return known or _first(_LAST_RESORT, text)
+
+
+def _first(rules: tuple[_Rule, ...], text: str) -> Diagnosis | None:
+    for rule in rules:
         match = re.search(rule.pattern, text, re.MULTILINE)
         if match:
-            found = match.groupdict()
+            found = {name: value.strip().rstrip(".") for name, value in match.groupdict().items()}
             # Of a match over several lines the last one says it: a traceback ends in its error.
             end = text.find("\n", match.end())
             line = text[: end if end >= 0 else None].rsplit("\n", 1)[-1]
             return Diagnosis(cause=rule.cause.format(**found), fix=rule.fix, line=line.strip())
-    return _SIGNALS.get(signal) if signal else None
+    return None
 
 
 def install_hint(engine: EngineId) -> str:

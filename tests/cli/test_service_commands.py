@@ -166,6 +166,15 @@ def test_an_engine_without_its_supervisor_is_ended(
     assert mark_of(engine.pid) is None
 
 
+def test_what_failed_earlier_does_not_stand_in_the_way(v4deploy: V4Deploy, note: Note, process: Process) -> None:
+    note(port=2, model="old", state=State.FAILED)
+    owner = process("pass")
+    note(port=3, model="new", owner=owner)
+    assert "new on port 3: stopped" in v4deploy("stop", "--now").stdout
+    assert mark_of(owner.pid) is None
+    assert "old on port 2" in v4deploy("stop").stdout
+
+
 def test_requests_are_waited_for_but_not_for_ever(v4deploy: V4Deploy, note: Note, process: Process) -> None:
     with _busy(answers=2) as port:
         note(owner=process("pass"), port=port)

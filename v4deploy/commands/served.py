@@ -64,12 +64,15 @@ def beside(records: tuple[ServedRecord, ...], port: int, weights: Path) -> tuple
 
 
 def choose_record(records: tuple[ServedRecord, ...], name: str | None) -> ServedRecord:
-    """The record that a port or a model's name means; without one the only record.
+    """The record that a port or a model's name means; without one the only serve that runs, else the only record.
 
     Raises:
         UsageError: none or several are meant.
     """
     meant = [record for record in records if name is None or name in {str(record.port), record.model, record.base_url}]
+    if name is None and len(meant) > 1:
+        running = [record for record in meant if standing_of(record) in {Standing.RUNNING, Standing.ORPHANED}]
+        meant = running or meant
     if len(meant) == 1:
         return meant[0]
     known = ", ".join(f"{record.port} ({record.model})" for record in records[:_LISTED])

@@ -10,6 +10,8 @@ import pytest
 
 from tests.serve.fake_chat import FAULTS, PROSE, chat, stream
 from v4deploy.serve.smoke.answer import Exchange, NoAnswerError, read_answer
+from v4deploy.serve.smoke.figures import figures_of
+from v4deploy.serve.smoke.judge import Judge
 from v4deploy.serve.smoke.prompts import KEEPER, characters_for, long_prompt
 from v4deploy.serve.smoke.result import CheckId, CheckResult, Figures, Outcome
 from v4deploy.serve.smoke.run import SmokeWish, examine
@@ -204,3 +206,27 @@ def test_evidence_is_shortened_in_its_middle() -> None:
     assert text.startswith("begin")
     assert text.endswith(" end")
     assert len(text) < 260
+
+
+def _streamed(prompt_tokens: int, *, cached: int = 0) -> Exchange:
+    usage = {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": 1,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+    events: tuple[dict[str, Any], ...] = (
+        {"choices": [{"delta": {"content": "7305"}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": usage},
+    )
+    lines = tuple((2.0, f"data: {json.dumps(event)}") for event in events)
+    return Exchange(asked="?", asked_characters=1, status=200, lines=(*lines, (2.0, "data: [DONE]")))
+
+
+@pytest.mark.parametrize(("tokens", "outcome"), [(2048, Outcome.NOT_RUN), (2049, Outcome.PASS)])
+def test_a_prompt_that_came_out_short_proves_nothing(tokens: int, outcome: Outcome) -> None:
+    check, _ = Judge(content_judged=True).long_prompt(_streamed(tokens), more_than_tokens=2048)
+    assert check.outcome is outcome
+
+
+def test_what_came_from_a_cache_was_not_read() -> None:
+    assert figures_of(None, _streamed(3000, cached=1000)).prompt_tokens_per_second == 1000

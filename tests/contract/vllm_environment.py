@@ -65,7 +65,7 @@ def ask(
     Raises:
         RuntimeError: it answered nothing.
     """
-    python = _installed()
+    python = installed()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VLLM_"))}
     environment |= {"VLLM_NO_USAGE_STATS": "1", "CUDA_VISIBLE_DEVICES": ""}
     folders = [files_of(package, number) for package, number in beside]
@@ -89,7 +89,7 @@ def ask(
     return answers
 
 
-def _installed() -> Path:
+def installed() -> Path:
     """The interpreter of the environment that has the installed release; made where it is missing or half made."""
     home = cache_dir() / f"vllm-{INSTALLED}"
     python, complete = home / "bin" / "python", home / ".complete"

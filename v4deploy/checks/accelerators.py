@@ -45,9 +45,9 @@ class _Support:
 
 
 def v4_support(subject: Subject) -> Iterator[Finding]:
-    """One finding a kind of device: the engines that run the release there."""
+    """One finding a kind of usable device: the engines that run the release there."""
     kinds: dict[tuple[ComputeApi, str | None, str], int] = {}
-    for device in subject.host.devices:
+    for device in (device for device in subject.host.devices if device.usable):
         kind = (device.compute_api, device.arch, device.name)
         kinds[kind] = kinds.get(kind, 0) + 1
     for (api, arch, name), count in kinds.items():

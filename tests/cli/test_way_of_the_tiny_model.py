@@ -120,6 +120,13 @@ def no_key(_: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, ...]:
     return ("--api-key-file", str(tmp_path / "no-key"))
 
 
+def open_key(_: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, ...]:
+    key = tmp_path / "open-key"
+    key.write_text("sk-test\n")
+    key.chmod(0o644)
+    return ("--api-key-file", str(key))
+
+
 def no_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, ...]:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
@@ -132,6 +139,7 @@ def no_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, ...]
     [
         (no_engine, ExitCode.LAUNCH_FAILED, "pip install 'v4deploy[embedded]'"),
         (no_key, ExitCode.USAGE, "no-key` cannot be read"),
+        (open_key, ExitCode.USAGE, "everybody on this machine may read the key file"),
         (no_state, ExitCode.LAUNCH_FAILED, "XDG_STATE_HOME"),
     ],
 )

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from v4deploy.commands.launch_options import check_options, with_known_flags
-from v4deploy.commands.render import check
+from v4deploy.commands.render import check, refusing
+from v4deploy.commands.render_preflight import key_file_findings
 from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.served import beside, refuse_second, served_directory
 from v4deploy.commands.state import state_directory
@@ -108,7 +109,8 @@ def preflight(workspace: Workspace, request: ServeRequest) -> Preflight:
     """Everything that would keep the engine from starting and can be seen without its weights.
 
     Raises:
-        UsageError: serve does not start this engine, the options contradict the plan, or the key cannot be read.
+        UsageError: serve does not start this engine, the options contradict the plan, or the key cannot be read, or is
+            open to everybody.
         LaunchError: the engine is missing, the port is taken, or the log cannot be written.
     """
     check_options(request.options, request.timeout_seconds)
@@ -123,7 +125,7 @@ def preflight(workspace: Workspace, request: ServeRequest) -> Preflight:
     program = None if engine.embedded else engine.argv_prefix[0]
     options = with_known_flags(options, plan.chosen.engine, program, workspace.system)
     key = read_api_keys(options.api_key_file)[0] if options.api_key_file else None
-    findings = check(plan, options, profile, TARGET)
+    findings = (*refusing(key_file_findings(options.api_key_file)), *check(plan, options, profile, TARGET))
     port = port_of(options, profile)
     records = read_records(served_directory(workspace.environ))
     refuse_second(records, port)

@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	@$(BIN)/v4deploy demo
 
+# Half as many workers again as there are processors: many tests wait for a process or for a time limit.
 test: $(VENV)/.installed
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 ))
 
 # What the fast suite only samples: a pull killed at 50 moments, hundreds of examples of each property.
 test-slow: $(VENV)/.installed

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from v4deploy.checks.engines import is_comparable
 from v4deploy.checks.subject import Subject
 from v4deploy.checks.vllm_variables import VLLM_VARIABLES, VLLM_VARIABLES_VERSION
+from v4deploy.domain.counting import counted
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi, PoolKind
@@ -67,7 +68,7 @@ def llama_variables(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             id="config.llama-arg-set",
             severity=Severity.WARN,
-            summary=f"{_count(names, 'variable')} LLAMA_ARG_* add options to every llama.cpp launch",
+            summary=f"{counted(len(names), 'variable')} LLAMA_ARG_* add options to every llama.cpp launch",
             evidence=tuple(Evidence(source="environment", value=name) for name in names),
             why="memory figures of a plan no longer hold when they touch context, slots, cache or placement; Ollama "
             "hands them to its llama-server as well",
@@ -229,7 +230,3 @@ def readable_token(subject: Subject) -> Iterator[Finding]:
 
 def _has_npu(subject: Subject) -> bool:
     return any(device.compute_api is ComputeApi.CANN for device in subject.host.devices)
-
-
-def _count(names: Sequence[str], what: str) -> str:
-    return f"{len(names)} {what}{'' if len(names) == 1 else 's'}"

@@ -19,6 +19,7 @@ from v4deploy.commands.doctor_subject import (
 )
 from v4deploy.commands.result import Result
 from v4deploy.commands.workspace import Workspace
+from v4deploy.domain.counting import counted
 from v4deploy.domain.errors import CheckFailedError
 from v4deploy.domain.finding import CheckGroup, Finding, Severity, group_of
 from v4deploy.domain.hardware import Host
@@ -147,6 +148,6 @@ def _verdict(findings: tuple[Finding, ...], *, strict: bool) -> CheckFailedError
         return None
     names = ", ".join(dict.fromkeys(finding.id for finding in bad))
     return CheckFailedError(
-        f"{len(bad)} {'check' if len(bad) == 1 else 'checks'} failed: {names}",
+        f"{counted(len(bad), 'check')} failed: {names}",
         hint=next((finding.fix for finding in bad if finding.fix), None),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from v4deploy.commands.render import RenderRequest, prepare
 from v4deploy.commands.result import Result
 from v4deploy.commands.workspace import Workspace
+from v4deploy.domain.counting import counted
 from v4deploy.domain.errors import CheckFailedError
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.render.history import undo as undo_step
@@ -80,9 +81,9 @@ def check_files(workspace: Workspace, directory: Path, request: RenderRequest | 
     )
     error = None
     if mismatches:
-        places = "1 place" if len(mismatches) == 1 else f"{len(mismatches)} places"
         error = CheckFailedError(
-            f"files and lock disagree in {places}", hint="render again, or take your edits back; `--diff` shows them"
+            f"files and lock disagree in {counted(len(mismatches), 'place')}",
+            hint="render again, or take your edits back; `--diff` shows them",
         )
     return Result(kind="render-check", data=report, findings=findings, error=error)
 

@@ -10,6 +10,7 @@ from v4deploy.commands.pull import Totals, places_of
 from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.verify import VerifyRequest, judged, verify
 from v4deploy.commands.workspace import Workspace
+from v4deploy.domain.counting import counted
 from v4deploy.domain.errors import DownloadError, InterruptedRunError, UsageError
 from v4deploy.domain.units import format_gb
 from v4deploy.pull import store
@@ -63,8 +64,7 @@ def repair(
     came = f"{format_gb(done.fetched_bytes)} fetched"
     if done.adopted:
         came += f", {format_gb(sum(adopted.size_bytes for adopted in done.adopted))} adopted from this machine"
-    files = "1 file" if len(done.paths) == 1 else f"{len(done.paths)} files"
-    report(Step(name="repair", state=StepState.DONE, message=f"{files} replaced ({came})"))
+    report(Step(name="repair", state=StepState.DONE, message=f"{counted(len(done.paths), 'file')} replaced ({came})"))
     now = verify(workspace, replace(request, quick=True))
     hashes = {file.path: file.expected_hash for file in manifest.files if file.path in done.paths}
     return replace(judged(_after(before, now.data, hashes), quick=False), findings=done.findings)

@@ -15,6 +15,7 @@ from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.serve import ServeRequest, preflight, serve
 from v4deploy.commands.verify import VerifyRequest, problem_lines, verify
 from v4deploy.commands.workspace import Workspace
+from v4deploy.domain.counting import counted
 from v4deploy.domain.engine import LaunchOptions
 from v4deploy.domain.errors import DownloadError, NothingFitsError
 from v4deploy.domain.finding import Severity
@@ -74,7 +75,7 @@ def prepare(workspace: Workspace, request: UpRequest, *, report: Report) -> Prep
     _step(report, "pull", f"{plan.chosen.checkpoint.repo}, {plan.chosen.checkpoint.quant}")
     done = pull(workspace, choice_of(plan), report=report).data.done
     assert done is not None, "a pull that is no dry run ends with its result"
-    _done(report, "pull", f"{len(done.files)} files, {format_gb(done.total_bytes)}, in {done.directory}")
+    _done(report, "pull", f"{counted(len(done.files), 'file')}, {format_gb(done.total_bytes)}, in {done.directory}")
     _step(report, "verify", "hashing what is on the disk, without the network")
     verified = verify(workspace, VerifyRequest(directory=Path(done.directory)))
     if verified.error is not None:

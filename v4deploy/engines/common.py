@@ -6,6 +6,7 @@ import math
 import posixpath
 from collections import Counter
 
+from v4deploy.domain.counting import counted
 from v4deploy.domain.engine import EngineId, EngineImage, EngineProfile, LaunchOptions
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Evidence, Finding, Severity
@@ -159,7 +160,7 @@ def facts(plan: Plan, profile: EngineProfile, options: LaunchOptions) -> tuple[s
     """The lines of a rendered file's header that say which plan it was written for."""
     chosen = plan.chosen
     layout = chosen.layout
-    slots = "1 sequence" if chosen.concurrency == 1 else f"{chosen.concurrency} sequences"
+    slots = counted(chosen.concurrency, "sequence")
     lines = [
         f"Model:   {plan.release.name} ({plan.release.id}), {chosen.checkpoint.repo}, quant {chosen.checkpoint.quant}",
         f"Engine:  {profile.name} {engine_version(plan, options)} on {chosen.compute_api.value}",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
+from v4deploy.domain.counting import counted
 from v4deploy.domain.engine import EngineProfile, MemoryModel
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import ComputeApi, Device
@@ -65,7 +66,7 @@ def _no_such_layout(trial: Trial, only: LayoutWish) -> Finding:
     available = len(trial.devices)
     if only.least_devices > available:
         return forbids("needs-more-devices", f"it takes {only.least_devices} devices, and here are {available}")
-    where = f"{available} device{'' if available == 1 else 's'}" if available else "the CPU"
+    where = counted(available, "device") if available else "the CPU"
     return forbids("no-such-layout", f"{trial.case.profile.name} has no such layout of this on {where}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from v4deploy.domain.counting import counted
 from v4deploy.domain.hardware import HOST_POOL_ID, ComputeApi
 from v4deploy.domain.model import AttentionKind
 from v4deploy.domain.plan import Basis, Candidate, FootprintPart, FootprintRow
@@ -146,7 +147,7 @@ class _Placed:
         resident = [layer for layer in layers if layer >= self.candidate.layout.host_expert_layers]
         rows = [
             self._weights(
-                f"dense weights of {_layers(len(layers))}",
+                f"dense weights of {counted(len(layers), 'layer')}",
                 pool_id,
                 len(layers) * loads.dense_bytes,
                 split_sums.dense(parts, len(layers)),
@@ -181,7 +182,7 @@ class _Placed:
         return (*rows, self._process())
 
     def _experts(self, pool_id: str, layer_bytes: tuple[int, ...]) -> FootprintRow:
-        what = f"routed experts of {_layers(len(layer_bytes))}"
+        what = f"routed experts of {counted(len(layer_bytes), 'layer')}"
         return self._weights(what, pool_id, sum(layer_bytes), split_sums.experts(layer_bytes))
 
     def _weights(self, what: str, pool_id: str, size_bytes: int, arithmetic: str) -> FootprintRow:
@@ -232,7 +233,3 @@ class _Placed:
             "of weights; less in proportion",
             arithmetic=split_sums.process(memory, weight_bytes),
         )
-
-
-def _layers(count: int) -> str:
-    return f"{count} layer{'' if count == 1 else 's'}"

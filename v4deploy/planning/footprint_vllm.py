@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from v4deploy.domain.counting import counted
 from v4deploy.domain.engine_memory import CacheFormat, EngineMemory, ExpertPadding, MemoryFigure
 from v4deploy.domain.hardware import HOST_POOL_ID, Device
 from v4deploy.domain.model import Draft
@@ -171,7 +172,7 @@ def _host_rows(candidate: Candidate, case: Case, known: CheckpointParts) -> tupl
         rows.append(
             RankRow(
                 part=FootprintPart.OVERHEAD,
-                what=f"{len(indices)} worker process{'' if len(indices) == 1 else 'es'}",
+                what=counted(len(indices), "worker process", "worker processes"),
                 size_bytes=len(indices) * worker.value,
                 basis=Basis.ASSUMED,
                 note=worker.note,

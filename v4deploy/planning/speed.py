@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from v4deploy.domain.catalogue import Catalogue
+from v4deploy.domain.counting import counted
 from v4deploy.domain.engine import MemoryModel
 from v4deploy.domain.measurements import MeasuredRate, MeasuredRun, Measurements
 from v4deploy.domain.plan import Candidate
@@ -170,7 +171,7 @@ def _measured(
         low=min(values),
         high=max(values),
         basis=SpeedBasis.MEASURED_HERE,
-        source=f"{len(values)} run{'' if len(values) == 1 else 's'} on this machine, the last on {newest[:10]}",
+        source=f"{counted(len(values), 'run')} on this machine, the last on {newest[:10]}",
     )
 
 
@@ -222,8 +223,7 @@ def _source(timing: Timing | None, draft: AcceptLength | None, *, on_host: bool)
         runs, chips = timing.known.runs, timing.known.measured_chips
         of = " and ".join(timing.known.measured_engines)
         on = f" on {', '.join(chips)}" if chips else ""
-        count = f"{runs} published run{'' if runs == 1 else 's'}"
-        parts.append(f"{count} of {of}{on}, within a factor of {timing.spread:g}")
+        parts.append(f"{counted(runs, 'published run')} of {of}{on}, within a factor of {timing.spread:g}")
     if on_host:
         parts.append("host memory as measured here")
     if draft is not None:

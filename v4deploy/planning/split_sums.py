@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from v4deploy.domain.counting import counted
 from v4deploy.domain.model import AttentionKind
 from v4deploy.domain.plan import Candidate
 from v4deploy.domain.split_memory import SplitMemory
@@ -25,16 +26,16 @@ def end(parts: GgufParts) -> str:
 
 def experts(layer_bytes: Iterable[int]) -> str:
     """Routed experts of some layers; dynamic quants give some of them more than others."""
-    return " + ".join(f"{_counted(count, 'layer')} x {size:,} B" for size, count in Counter(layer_bytes).items())
+    return " + ".join(f"{counted(count, 'layer')} x {size:,} B" for size, count in Counter(layer_bytes).items())
 
 
 def cache(kinds: Iterable[AttentionKind], by_kind: Mapping[AttentionKind, int], slots: int) -> str:
     """The cache of some layers."""
     counts = Counter(kinds)
     layers = " + ".join(
-        f"{_counted(count, f'{kind.value} layer')} x {by_kind[kind]:,} B" for kind, count in counts.items()
+        f"{counted(count, f'{kind.value} layer')} x {by_kind[kind]:,} B" for kind, count in counts.items()
     )
-    return f"{_counted(slots, 'slot')} x ({layers})"
+    return f"{counted(slots, 'slot')} x ({layers})"
 
 
 def compute(candidate: Candidate, loads: LayerLoads) -> str:
@@ -43,7 +44,7 @@ def compute(candidate: Candidate, loads: LayerLoads) -> str:
     copied = f", and {max(loads.experts_bytes):,} B / 3 of experts" if offloads else ""
     return (
         f"peak of {loads.layers} layers, {candidate.batch_tokens:,} batched tokens, {candidate.kv_cache_type} cache of "
-        f"{_counted(candidate.concurrency, 'slot')} x {candidate.context_tokens:,} tokens{copied}"
+        f"{counted(candidate.concurrency, 'slot')} x {candidate.context_tokens:,} tokens{copied}"
     )
 
 
@@ -53,7 +54,3 @@ def process(memory: SplitMemory, weight_bytes: int) -> str:
         f"{memory.process_bytes:,} B x {weight_bytes:,} B / {memory.process_beside_bytes:,} B, "
         f"from {memory.process_floor_bytes:,} to {memory.process_bytes:,} B"
     )
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from http import HTTPStatus
 
+from v4deploy.domain.counting import counted
 from v4deploy.domain.errors import DownloadError
 from v4deploy.pull import failures
 from v4deploy.pull.blocks import Span
@@ -78,8 +79,7 @@ def given_up(fault: TransferError, job: Job, source: Source, tries: int) -> Down
     if fault.status == HTTPStatus.TOO_MANY_REQUESTS:
         return failures.too_many_requests(source.transport.access, fault.retry_after_seconds)
     return DownloadError(
-        f"{job.file.path} could not be fetched from {source.host} in {tries} {'try' if tries == 1 else 'tries'}: "
-        f"{fault.reason}",
+        f"{job.file.path} could not be fetched from {source.host} in {counted(tries, 'try', 'tries')}: {fault.reason}",
         hint=f"{_way_out(fault, source)}; then {failures.GO_ON}",
     )
 

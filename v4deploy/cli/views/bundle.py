@@ -8,6 +8,7 @@ from rich.markup import escape
 from v4deploy.cli.views.common import print_finding
 from v4deploy.cli.views.render import view_render
 from v4deploy.commands.bundle import BundleReport, InstallReport
+from v4deploy.domain.counting import counted
 from v4deploy.domain.units import format_gb
 
 
@@ -33,8 +34,8 @@ def view_installed(console: Console, report: InstallReport) -> None:
     done = report.installed
     console.print(f"[bold]{escape(done.repo)}[/bold] @ {done.revision}")
     console.print(
-        f"{len(done.files)} files, {format_gb(done.total_bytes)} ({format_gb(done.installed_bytes)} out of the bundle, "
-        f"each file's hash right), in {escape(done.directory)}"
+        f"{counted(len(done.files), 'file')}, {format_gb(done.total_bytes)} ({format_gb(done.installed_bytes)} out of "
+        f"the bundle, each file's hash right), in {escape(done.directory)}"
     )
     if report.rendered is None:
         console.print("no launch files were written", style="dim")

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from v4deploy.cli.views.common import describe_pool, print_finding, table
 from v4deploy.commands.doctor import CheckList, DoctorReport
+from v4deploy.domain.counting import counted
 from v4deploy.domain.finding import Severity, group_of
 from v4deploy.domain.hardware import Host, OperatingSystem
 from v4deploy.domain.units import format_gb, format_gib
@@ -44,8 +45,8 @@ def count_words(report: DoctorReport) -> str:
     count = {severity: sum(f.severity is severity for f in report.findings) for severity in Severity}
     notes, warnings = count[Severity.INFO], count[Severity.WARN]
     text = (
-        f"{count[Severity.OK]} ok, {notes} note{'' if notes == 1 else 's'}, "
-        f"{warnings} warning{'' if warnings == 1 else 's'}, {count[Severity.FAIL]} failed"
+        f"{count[Severity.OK]} ok, {counted(notes, 'note')}, "
+        f"{counted(warnings, 'warning')}, {count[Severity.FAIL]} failed"
     )
     return f"{text}, {count[Severity.SKIP]} not checked" if count[Severity.SKIP] else text
 

@@ -8,6 +8,7 @@ from rich.markup import escape
 from v4deploy.cli.views.common import print_finding
 from v4deploy.commands.render import RenderReport
 from v4deploy.commands.render_record import CheckReport, UndoReport
+from v4deploy.domain.counting import counted
 from v4deploy.render.write import Outcome
 
 
@@ -44,7 +45,7 @@ def view_diff(console: Console, report: RenderReport) -> None:
 
 def view_check(console: Console, report: CheckReport) -> None:
     for one in report.lock.sets:
-        console.print(f"[bold]{one.engine}[/bold] {one.target}: {len(one.files)} files", highlight=False)
+        console.print(f"[bold]{one.engine}[/bold] {one.target}: {counted(len(one.files), 'file')}", highlight=False)
         if one.pins is not None:
             pins = one.pins
             engine = pins.image or f"{one.engine} {pins.engine_version}"
@@ -56,7 +57,7 @@ def view_check(console: Console, report: CheckReport) -> None:
         print_finding(console, finding)
     if not report.mismatches:
         what = "files, lock and plan agree" if report.with_plan else "files and lock agree"
-        console.print(f"{report.checked_files} files checked: {what}")
+        console.print(f"{counted(report.checked_files, 'file')} checked: {what}")
 
 
 def view_undo(console: Console, report: UndoReport) -> None:

@@ -12,6 +12,7 @@ from v4deploy.commands.demo import DemoReport
 from v4deploy.commands.pull import PullReport
 from v4deploy.commands.serve import ServeReport
 from v4deploy.commands.up import UpReport
+from v4deploy.domain.counting import counted
 from v4deploy.domain.units import format_gb
 from v4deploy.pull.adopt.adopt import Adopted
 from v4deploy.pull.adopt.places import Origin
@@ -35,7 +36,9 @@ def view_pull(console: Console, report: PullReport) -> None:
     for finding in done.findings:
         print_finding(console, finding)
     came = f"{format_gb(done.fetched_bytes)} fetched, {format_gb(done.kept_bytes)} were on this machine"
-    console.print(f"{len(done.files)} files, {format_gb(done.total_bytes)} ({came}), in {escape(done.directory)}")
+    console.print(
+        f"{counted(len(done.files), 'file')}, {format_gb(done.total_bytes)} ({came}), in {escape(done.directory)}"
+    )
 
 
 _METHODS = {
@@ -59,9 +62,10 @@ def _print_adopted(console: Console, adopted: tuple[Adopted, ...]) -> None:
         groups.setdefault((str(Path(file.source).parent), file.origin, file.method), []).append(file)
     for (folder, origin, method), files in groups.items():
         size = format_gb(sum(file.size_bytes for file in files))
-        count = f"{len(files)} file{'' if len(files) == 1 else 's'}"
         console.print(
-            f"  adopted {count}, {size}, {_METHODS[method]} from {_ORIGINS[origin]}: {escape(folder)}", style="dim"
+            f"  adopted {counted(len(files), 'file')}, {size}, {_METHODS[method]} from {_ORIGINS[origin]}: "
+            f"{escape(folder)}",
+            style="dim",
         )
 
 

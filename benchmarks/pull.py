@@ -10,10 +10,11 @@ Each round runs, in turn and each into an empty directory:
 - `curl --parallel`, followed by `sync`, which is what the disk takes; and one core that hashes as many bytes with
   OpenSSL's SHA-256. The slower of the two is what a perfect downloader would need: curl and hash side by side.
 
-Times are of whole processes, their start included. The hub is a process of its own that answers with sendfile(2), as
-fast as it can; `--connection-rate 25 --latency 50` makes it a far one, which gives each connection 25 MB a second and
-lets each answer wait for 50 ms. Neither is the real hub: that one serves `hf download` through its own protocol (xet)
-with many streams, while on loopback both fetch over plain HTTP.
+Before each, memory is filled with clean file content, or one would pay for the memory that another has left unused
+(`full_memory.py`), and they take turns in going first. Times are of whole processes, their start included. The hub is a
+process of its own that answers with sendfile(2), as fast as it can; `--connection-rate 25 --latency 50` makes it a far
+one, which gives each connection 25 MB a second and lets each answer wait for 50 ms. Neither is the real hub: that one
+serves `hf download` through its own protocol (xet) with many streams, while on loopback both fetch over plain HTTP.
 Ratios above 1 mean that v4deploy is faster. The file is no test: what it prints depends on the machine and its load.
 """
 
@@ -29,13 +30,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
+from full_memory import FullMemory
 
 from v4deploy.shapes.hub_content import HubFile
 from v4deploy.shapes.hub_server import HubHandler, LoopbackHub
@@ -94,7 +98,8 @@ def main() -> None:
                 f"load {os.getloadavg()[0]:.1f}; {rate}, {chosen.latency} ms",
                 flush=True,
             )
-            rounds = [run_round(base, endpoint, files) for _ in range(chosen.rounds)]
+            memory = FullMemory(base / "memory")
+            rounds = [run_round(base, endpoint, files, memory, number) for number in range(chosen.rounds)]
     report(rounds, sum(size for _, size, _ in files))
 
 
@@ -161,17 +166,29 @@ def serve(root: Path, connection_rate: float, latency: float) -> None:
         sys.stdin.read()
 
 
-def run_round(base: Path, endpoint: str, files: Sequence[tuple[str, int, str]]) -> Round:
-    """The three ways, one after the other."""
-    done = Round(
-        pull=_pull(base / "pull", endpoint, files),
-        hf=_hf(base / "hf", endpoint),
-        **_curl(base / "curl", endpoint, files),
-        sha_seconds=_sha(sum(size for _, size, _ in files)),
+def run_round(
+    base: Path, endpoint: str, files: Sequence[tuple[str, int, str]], memory: FullMemory, first: int
+) -> Round:
+    """The three ways, one after the other, beginning with another one each time."""
+    ways: deque[Callable[[], dict[str, Any]]] = deque(
+        (
+            lambda: {"pull": _pull(base / "pull", endpoint, files)},
+            lambda: {"hf": _hf(base / "hf", endpoint)},
+            lambda: _curl(base / "curl", endpoint, files),
+        )
     )
+    ways.rotate(-first)
+    ran: dict[str, Any] = {"sha_seconds": _sha(sum(size for _, size, _ in files))}
+    free_bytes = []
+    for way in ways:
+        os.sync()
+        free_bytes.append(memory.fill())
+        ran |= way()
+    done = Round(**ran)
     print(
         f"  pull {done.pull.seconds:6.2f} s   hf {done.hf.seconds:6.2f} s   "
-        f"curl {done.curl.seconds:6.2f} + sync {done.sync_seconds:5.2f} s   sha {done.sha_seconds:6.2f} s",
+        f"curl {done.curl.seconds:6.2f} + sync {done.sync_seconds:5.2f} s   sha {done.sha_seconds:6.2f} s   "
+        f"memory free before: {max(free_bytes) / 1e9:.1f} GB",
         flush=True,
     )
     return done
@@ -202,7 +219,7 @@ def _hf(place: Path, endpoint: str) -> Ran:
     return ran
 
 
-def _curl(place: Path, endpoint: str, files: Sequence[tuple[str, int, str]]) -> dict[str, object]:
+def _curl(place: Path, endpoint: str, files: Sequence[tuple[str, int, str]]) -> dict[str, Any]:
     place.mkdir(parents=True)
     argv = ["curl", "--silent", "--fail", "--location", "--parallel"]
     for path, _, _ in files:
@@ -232,7 +249,6 @@ def _run(argv: Sequence[str], environ: Mapping[str, str]) -> Ran:
     Raises:
         SystemExit: it failed.
     """
-    os.sync()
     begun = time.perf_counter()
     process = subprocess.Popen(argv, env={**os.environ, **environ}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None

@@ -32,3 +32,21 @@ def test_the_server_decides_within_reason() -> None:
 )
 def test_retry_after_in_seconds(text: str, seconds: float | None) -> None:
     assert retry_after_seconds({"Retry-After": text}) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Sun, 06 Nov 1994 08:50:37 GMT", 60.0),
+        ("Sunday, 06-Nov-94 08:50:37 GMT", 60.0),
+        ("Sun Nov  6 08:50:37 1994", 60.0),
+        ("Sun, 06 Nov 1994 08:48:37 GMT", 0.0),
+        ("Sun, 99 Nov 1994 08:48:37 GMT", None),
+    ],
+)
+def test_retry_after_as_a_date_counts_from_the_answer(text: str, seconds: float | None) -> None:
+    assert retry_after_seconds({"Retry-After": text, "Date": "Sun, 06 Nov 1994 08:49:37 GMT"}) == seconds
+
+
+def test_a_date_without_the_servers_own_says_nothing() -> None:
+    assert retry_after_seconds({"Retry-After": "Sun, 06 Nov 1994 08:50:37 GMT"}) is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 
 # SystemRandom: jitter keeps many machines of one site from coming back in step; it needs no seed.
@@ -75,9 +77,24 @@ class RetryPolicy:
 
 
 def retry_after_seconds(headers: Headers) -> float | None:
-    """The Retry-After header in its form in seconds; None when it is absent or a date.
+    """What the Retry-After header asks to wait; None when there is none that can be understood (RFC 9110 §10.2.3).
 
-    Hubs and their CDNs send seconds; a date would need a clock that agrees with the server's.
+    A date is taken against the answer's own `Date`: this machine's clock need not agree with the server's.
     """
     text = (headers.get("Retry-After") or "").strip()
-    return float(text) if text.isdecimal() else None
+    if text.isdecimal():
+        return float(text)
+    wanted, sent = _moment(text), _moment(headers.get("Date") or "")
+    if wanted is None or sent is None:
+        return None
+    # A date that is over when it is sent asks for no wait at all.
+    return max(0.0, (wanted - sent).total_seconds())
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    # "-0000" says that the zone is unknown, and gives a moment without one; HTTP's dates are all of them UTC.
+    return moment.replace(tzinfo=moment.tzinfo or UTC)

@@ -7,19 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.support_checks import ascend, cuda, machine, rocm, run, subject
-from v4deploy.checks.subject import KnownDefect
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.hardware import Device
-
-DEFECT = KnownDefect(
-    engine=EngineId.VLLM,
-    version="0.27.0",
-    architectures=frozenset({"sm_90"}),
-    what="vLLM 0.27.0 was reported to crash",
-    fix="use another version",
-    source="vllm-project/vllm#52065",
-)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +95,7 @@ def test_a_llama_cpp_that_misses_the_gpus_is_told(
 
 def test_what_is_known_of_every_version_is_a_note() -> None:
     found = machine(*cuda(1, "sm_120"), engines={EngineId.VLLM: "0.33.0"})
-    always = replace(DEFECT, version=None, architectures=frozenset({"sm_120"}))
-    findings = run("engine.known-bad", subject(found, known_defects=(always,)))
+    findings = run("engine.known-bad", subject(found))
     assert [finding.severity for finding in findings] == [Severity.INFO]
 
 
@@ -119,7 +108,7 @@ def test_versions_known_as_broken_are_told_on_their_devices_only(
     fires: bool,  # noqa: FBT001
 ) -> None:
     found = machine(*cuda(8, arch), engines={EngineId.VLLM: version})
-    assert bool(run("engine.known-bad", subject(found, known_defects=(DEFECT,)))) is fires
+    assert bool(run("engine.known-bad", subject(found))) is fires
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -245,3 +246,58 @@ def test_recipes_are_spread_over_architectures_and_inherit_their_source() -> Non
 def test_wrong_recipes_are_refused_with_their_line(old: str, new: str, words: str) -> None:
     with pytest.raises(ProfileError, match=rf"test.yaml:\d+: recipes.*{words}"):
         read(MINIMAL + RECIPES.replace(old, new))
+
+
+LAUNCH = """\
+launch:
+  source: a page
+  as_of: 2026-11-22
+  models:
+    - {gguf_arch: deepseek4, parser: deepseek_v4, block_tokens: 256}
+  devices:
+    - gguf_arch: deepseek4
+      archs: [sm_100, sm_103]
+      arguments: {no-model: true, linear-backend: {mode: 0}}
+      environment: {ONE: "1"}
+  known_defects:
+    - {archs: [sm_90], version: "0.27.0", what: it crashes, fix: use another, source: a report}
+"""
+
+
+def test_launch_settings_hold_for_devices_that_are_all_of_a_row() -> None:
+    launch = read(MINIMAL + LAUNCH).launch
+    (row,) = launch.device_settings("deepseek4", frozenset({"sm_100", "sm_103"}))
+    assert (row.arguments["linear-backend"], row.environment, row.source.source) == (
+        {"mode": 0},
+        (("ONE", "1"),),
+        "a page",
+    )
+    for model, archs in (("deepseek41", {"sm_100"}), ("deepseek4", {"sm_100", "sm_90"}), ("deepseek4", set[str]())):
+        assert launch.device_settings(model, frozenset(archs)) == ()
+    (defect,) = launch.known_defects
+    assert (defect.version, defect.with_dspark) == ("0.27.0", False)
+    assert (defect.source.source, defect.source.as_of) == ("a report", "2026-11-22")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"),
+    [
+        ("no-model", "no-modle", "launch.devices.0.arguments.no-modle", "no flag of the engine is called"),
+        ("{mode: 0}", "{mode: null}", "launch.devices.0.arguments.linear-backend.mode", "null is no value"),
+        ('ONE: "1"', "ONE: 1", "launch.devices.0.environment.ONE", "valid string"),
+        ("- gguf_arch: deepseek4", "- gguf_arch: deepseek5", "launch.devices.0.gguf_arch", "not listed in"),
+        ('version: "0.27.0", what', "version: all, what", "launch.known_defects.0.version", "not a version"),
+        (", source: a report", "", "launch.known_defects.0.source", "required and missing"),
+        ("what: it", "why: it", "launch.known_defects.0.why", "unknown key"),
+        ("  as_of: 2026-11-22\n  models", "  models", "launch.as_of", "required and missing"),
+    ],
+)
+def test_wrong_launch_settings_are_refused_with_their_line(old: str, new: str, place: str, words: str) -> None:
+    assert old in LAUNCH
+    with pytest.raises(ProfileError, match=rf"test.yaml:\d+: {re.escape(place)}: .*{words}"):
+        read(MINIMAL + LAUNCH.replace(old, new))
+
+
+def test_what_takes_the_place_of_a_flag_is_a_flag() -> None:
+    with pytest.raises(ProfileError, match=r"test.yaml:\d+: flags.1.replaced_by: `--backend` is not among"):
+        read(MINIMAL.replace('until: "0.30.0"', 'until: "0.30.0", replaced_by: --backend'))

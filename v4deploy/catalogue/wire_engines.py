@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
+from v4deploy.catalogue.wire_launch import LaunchEntry, launch_faults, launch_of
 from v4deploy.catalogue.wire_memory import MemoryEntry, memory_faults, memory_of
 from v4deploy.catalogue.wire_recipes import RecipesEntry, faults_of, recipes_of
 from v4deploy.catalogue.wire_split import SplitMemoryEntry, split_memory_of
@@ -57,11 +58,12 @@ class ImageEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlagGroup:
-    """Flags that the same versions know; null means not bounded on that side."""
+    """Flags that the same versions know; null means not bounded on that side. `replaced_by`: see FlagRange."""
 
     names: tuple[str, ...]
     since: str | None = None
     until: str | None = None
+    replaced_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,7 @@ class EngineFile:
     as_of: str
     support: tuple[SupportEntry, ...]
     recipes: RecipesEntry | None = None
+    launch: LaunchEntry | None = None
     memory: MemoryEntry | None = None
     split_memory: SplitMemoryEntry | None = None
     newest_read: str | None = None
@@ -111,6 +114,7 @@ def engine_of(document: YamlDocument) -> EngineProfile:
         _wrong_flags(file),
         _no_cache_type(file),
         faults_of(file.recipes),
+        launch_faults(file.launch, {name for _, name in _flags(file)}),
         memory_faults(file.memory),
         _no_memory(file),
     ):
@@ -131,10 +135,14 @@ def engine_of(document: YamlDocument) -> EngineProfile:
         precedence=file.precedence,
         support=tuple(_support(file)),
         recipes=recipes_of(file.recipes),
+        launch=launch_of(file.launch),
         memory=memory_of(file.memory),
         split_memory=split_memory_of(file.split_memory),
         images=tuple(_images(file)),
-        flags=tuple(FlagRange(flag=name, since=group.since, until=group.until) for group, name in _flags(file)),
+        flags=tuple(
+            FlagRange(flag=name, since=group.since, until=group.until, replaced_by=group.replaced_by)
+            for group, name in _flags(file)
+        ),
         note=file.note,
         source=file.source,
         as_of=file.as_of,
@@ -237,3 +245,6 @@ def _wrong_flags(file: EngineFile) -> Iterator[_Fault]:
             if name in seen:
                 yield ("flags", index, "names"), f"`{name}` stands twice"
             seen.add(name)
+    for index, group in enumerate(file.flags):
+        if group.replaced_by is not None and group.replaced_by not in seen:
+            yield ("flags", index, "replaced_by"), f"`{group.replaced_by}` is not among the flags"

@@ -165,16 +165,15 @@ def known_bad(subject: Subject) -> Iterator[Finding]:
     """Installed versions that were reported as broken on the devices here; what holds for every version is a note."""
     architectures = {device.arch for device in subject.host.devices}
     for installed in subject.host.engines:
-        for defect in subject.known_defects:
-            is_this = defect.engine is installed.engine and defect.version in {installed.version, None}
-            if is_this and architectures & defect.architectures:
+        for defect in subject.catalogue.engine(installed.engine).launch.known_defects:
+            if defect.version in {installed.version, None} and architectures & defect.archs:
                 yield Finding(
                     id=f"engine.{word(installed.engine)}.known-bad",
                     severity=Severity.WARN if defect.version else Severity.INFO,
                     summary=defect.what,
                     evidence=(
                         Evidence(source=installed.path, value=installed.version),
-                        Evidence(source=defect.source),
+                        Evidence(source=defect.source.source),
                     ),
                     fix=defect.fix,
                 )

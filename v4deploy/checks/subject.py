@@ -84,18 +84,6 @@ class TakenPort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownDefect:
-    """A version of an engine that users reported as broken on some architectures; None: every version so far."""
-
-    engine: EngineId
-    version: str | None
-    architectures: frozenset[str]
-    what: str
-    fix: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """Everything that the checks judge.
 
@@ -125,7 +113,6 @@ class Subject:
     token_file: TokenFile | None = None
     taken_ports: tuple[TakenPort, ...] = ()
     hub_refusal: str | None = None
-    known_defects: tuple[KnownDefect, ...] = ()
     reading: DiskReading | None = None
     hub: HubAnswer | None = None
 

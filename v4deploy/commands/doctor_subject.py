@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from v4deploy import __version__
 from v4deploy.checks.selection import Selection
-from v4deploy.checks.subject import KnownDefect, Planned, Subject, TakenPort
+from v4deploy.checks.subject import Planned, Subject, TakenPort
 from v4deploy.commands import measure
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.catalogue import Catalogue
@@ -138,7 +138,6 @@ def make_subject(
         token_file=measure.token_file(workspace.environ) if is_live else None,
         taken_ports=tuple(taken_ports(workspace.catalogue, host)) if is_live else (),
         hub_refusal=_hub_refusal(workspace) if is_live else None,
-        known_defects=_known_defects(host),
     )
 
 
@@ -193,21 +192,3 @@ def _hub_refusal(workspace: Workspace) -> str | None:
     except UsageError as error:
         return error.message
     return None
-
-
-def _known_defects(host: Host) -> tuple[KnownDefect, ...]:
-    if not any(installed.engine is EngineId.VLLM for installed in host.engines):
-        return ()
-    from v4deploy.engines.vllm_checks import KNOWN_BAD
-
-    return tuple(
-        KnownDefect(
-            engine=EngineId.VLLM,
-            version=bad.version,
-            architectures=bad.architectures,
-            what=bad.what,
-            fix=bad.fix,
-            source=bad.source,
-        )
-        for bad in KNOWN_BAD
-    )

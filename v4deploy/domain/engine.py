@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from v4deploy.domain.compute_graph import ComputeGraph
 from v4deploy.domain.engine_memory import EngineMemory
+from v4deploy.domain.launch_settings import LaunchSettings
 from v4deploy.domain.recipes import Recipes
 from v4deploy.domain.split_memory import SplitMemory
 
@@ -68,11 +69,16 @@ class EngineImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlagRange:
-    """A command line flag and the versions that know it. None means: not bounded on that side."""
+    """A command line flag and the versions that know it. None means: not bounded on that side.
+
+    Attributes:
+        replaced_by: the flag that does the same and is written where a version knows both; None where there is none.
+    """
 
     flag: str
     since: str | None = None
     until: str | None = None
+    replaced_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +96,7 @@ class EngineProfile:
         default_port: what the engine itself uses.
         kv_cache_types: what it takes for V4, its default first.
         most_sequences: as many as it can serve at once, or as its own default for large devices allows.
+        launch: what it is started with beside what the plan decides.
         memory: figures and cache layouts of the vLLM family; None for the others.
         split_memory: figures of engines that split a model by layers; None for the others.
         compute_graphs: of engines that split a model by layers, by cache type; empty for the others.
@@ -110,6 +117,7 @@ class EngineProfile:
     precedence: int
     support: tuple[EngineSupport, ...]
     recipes: Recipes = field(default_factory=Recipes)
+    launch: LaunchSettings = field(default_factory=LaunchSettings)
     memory: EngineMemory | None = None
     split_memory: SplitMemory | None = None
     compute_graphs: tuple[ComputeGraph, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.errors import UsageError
+from v4deploy.domain.launch_settings import Arguments
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.engines.common import (
@@ -14,9 +15,14 @@ from v4deploy.engines.common import (
     visible_devices_env,
 )
 from v4deploy.engines.mindie_recipes import ENVIRONMENT, AscendFamily, Recipe, family_of, recipe_of
-from v4deploy.engines.vllm_arguments import FAMILIES as MODEL_FAMILIES
-from v4deploy.engines.vllm_arguments import OFFLINE_ENV, SHUTDOWN_SECONDS, ready_timeout_seconds, sequences_per_rank
-from v4deploy.engines.vllm_flags import Arguments, split_by_version
+from v4deploy.engines.vllm_arguments import (
+    OFFLINE_ENV,
+    SHUTDOWN_SECONDS,
+    model_settings,
+    ready_timeout_seconds,
+    sequences_per_rank,
+)
+from v4deploy.engines.vllm_flags import split_by_version
 from v4deploy.engines.vllm_support import device_architectures
 
 NPU_MEMORY_UTILIZATION = 0.9
@@ -46,7 +52,7 @@ def engine_arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile)
     """
     family, recipe = _covered(plan)
     chosen, layout = plan.chosen, plan.chosen.layout
-    parser = MODEL_FAMILIES[plan.gguf_arch].parser
+    parser = model_settings(plan, profile).parser
     values: dict[str, object] = {
         "model": options.weights_dir,
         "served-model-name": served_name(plan, options),
@@ -105,7 +111,7 @@ def lacks_draft_length(plan: Plan) -> bool:
 
 def _covered(plan: Plan) -> tuple[AscendFamily, Recipe]:
     family, recipe = plan_family(plan), plan_recipe(plan)
-    if family is None or recipe is None or plan.gguf_arch not in MODEL_FAMILIES:
+    if family is None or recipe is None:
         raise UsageError(
             f"no recipe for {plan.release.name} on one server with these devices is known",
             hint="plan again without `--engine mindie`",

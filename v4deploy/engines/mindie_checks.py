@@ -11,7 +11,6 @@ from v4deploy.engines.common import newer_than_read, too_old
 from v4deploy.engines.mindie_arguments import engine_arguments, lacks_draft_length, plan_family, plan_recipe
 from v4deploy.engines.mindie_motor import MAXIMUM_POD_NPUS, world_size
 from v4deploy.engines.mindie_recipes import DSPARK_SINCE, HARDWARE_TYPE_950, RECIPE_DEVICE_BYTES, AscendFamily, Recipe
-from v4deploy.engines.vllm_arguments import FAMILIES as MODEL_FAMILIES
 from v4deploy.engines.vllm_support import device_architectures, is_readable_version
 
 MOTOR = "motor"
@@ -46,7 +45,7 @@ def own_findings(
     findings += _chip_findings(plan, family)
     findings += _target_findings(plan, options, family, target)
     recipe = plan_recipe(plan)
-    if recipe is None or plan.gguf_arch not in MODEL_FAMILIES:
+    if recipe is None or profile.launch.model(plan.gguf_arch) is None:
         return (*findings, _no_recipe(plan, family))
     drafting = _draft_findings(plan, recipe)
     findings += [*drafting, *_context_findings(plan, recipe)]

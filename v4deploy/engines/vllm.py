@@ -8,6 +8,7 @@ from dataclasses import replace
 from v4deploy.domain.engine import EngineId, EngineProfile, LaunchOptions, LaunchSpec, ReadyCheck
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import ComputeApi
+from v4deploy.domain.launch_settings import Arguments
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import targets
@@ -26,11 +27,12 @@ from v4deploy.engines.vllm_arguments import (
     OFFLINE_ENV,
     arguments,
     check_address,
+    device_environment,
     ready_timeout_seconds,
     stop_timeout_seconds,
 )
 from v4deploy.engines.vllm_checks import own_findings
-from v4deploy.engines.vllm_flags import Arguments, as_argv, split_by_version
+from v4deploy.engines.vllm_flags import as_argv, split_by_version
 from v4deploy.engines.vllm_support import is_unsupported, support_findings
 
 ID = EngineId.VLLM
@@ -58,13 +60,6 @@ _HEALTH_COMMAND = (
 SHARED_MEMORY_GIB = 16
 SHARED_TABLES_GIB = 200
 
-ROCM_ENV = (("VLLM_ROCM_USE_AITER", "1"),)
-ROCM_V41_ENV = (
-    ("VLLM_ROCM_USE_AITER_MOE", "1"),
-    ("VLLM_USE_BREAKABLE_CUDAGRAPH", "1"),
-    ("AITER_TRITON_LOG_LEVEL", "ERROR"),
-)
-
 
 def check(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
     """What speaks against this plan on vLLM. A finding of severity FAIL refuses it."""
@@ -86,7 +81,7 @@ def launch_spec(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> L
     return LaunchSpec(
         engine=ID,
         argv=(options.executable or "vllm", "serve", options.weights_dir, *argv),
-        env=environment(plan),
+        env=environment(plan, profile),
         bind=options.bind,
         port=port_of(options, profile),
         served_name=served_name(plan, options),
@@ -147,7 +142,7 @@ def _container_values(plan: Plan, options: LaunchOptions, profile: EngineProfile
         "image": image,
         "qualified_image": targets.qualified_image(image),
         "container_argv": _with_key(inner) if options.api_key_file else inner,
-        "container_env": _container_env(plan),
+        "container_env": _container_env(plan, profile),
         "container_weights_dir": CONTAINER_WEIGHTS_DIR,
         "container_cache_dir": CONTAINER_CACHE_DIR,
         "container_key_file": CONTAINER_KEY_FILE,
@@ -160,13 +155,10 @@ def _container_values(plan: Plan, options: LaunchOptions, profile: EngineProfile
     }
 
 
-def environment(plan: Plan) -> tuple[tuple[str, str], ...]:
+def environment(plan: Plan, profile: EngineProfile) -> tuple[tuple[str, str], ...]:
     """Variables for the engine: offline, silent, patient, and only the plan's devices."""
-    rocm: tuple[tuple[str, str], ...] = ()
-    if plan.chosen.compute_api is ComputeApi.ROCM:
-        rocm = ROCM_ENV + (ROCM_V41_ENV if plan.gguf_arch == "deepseek41" else ())
     timeout = ("VLLM_ENGINE_READY_TIMEOUT_S", str(ready_timeout_seconds(plan)))
-    return (*OFFLINE_ENV, timeout, *rocm, *visible_devices_env(plan))
+    return (*OFFLINE_ENV, timeout, *device_environment(plan, profile), *visible_devices_env(plan))
 
 
 def _with_key(argv: tuple[str, ...]) -> tuple[str, ...]:
@@ -184,7 +176,7 @@ def _known_arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile)
     return known
 
 
-def _container_env(plan: Plan) -> dict[str, str]:
+def _container_env(plan: Plan, profile: EngineProfile) -> dict[str, str]:
     """As on the host, but devices are chosen by the reservation (CUDA), and compiled kernels go to a volume."""
     hidden = visible_devices_env(plan) if plan.chosen.compute_api is ComputeApi.CUDA else ()
     host_only = {name for name, _ in hidden}
@@ -196,4 +188,4 @@ def _container_env(plan: Plan) -> dict[str, str]:
         "HOME": CONTAINER_CACHE_DIR,
         "USER": "vllm",
     }
-    return {name: value for name, value in environment(plan) if name not in host_only} | caches
+    return {name: value for name, value in environment(plan, profile) if name not in host_only} | caches

@@ -1,17 +1,17 @@
 """A plan as arguments of `vllm serve`, for the version and the devices of the plan. Nothing else is emitted.
 
-Sources, read on 2026-11-22: wheels of vLLM 0.20.2 to 0.33.0 (flags, choices, defaults), and the recipes of
-vllm-project/recipes of 2026-08-21 to 2026-09-15 (settings by model and device).
+Source, read on 2026-11-22: wheels of vLLM 0.20.2 to 0.33.0 (choices, defaults). Flags by version, parsers by model and
+settings by device are in the engine's profile.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.errors import UsageError
+from v4deploy.domain.launch_settings import Arguments, DeviceSettings, ModelSettings
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.versions import is_older
@@ -23,7 +23,6 @@ from v4deploy.engines.common import (
     port_of,
     served_name,
 )
-from v4deploy.engines.vllm_flags import Arguments
 from v4deploy.engines.vllm_support import device_architectures
 
 GPU_MEMORY_UTILIZATION = 0.92
@@ -52,80 +51,13 @@ OFFLINE_ENV = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFamily:
-    """What depends on the model's architecture alone.
-
-    Attributes:
-        parser: name of its tool call and reasoning parsers.
-        block_tokens: KV page size to ask for; None where the kernels differ by device and vLLM chooses (64 or 128).
-    """
-
-    parser: str
-    block_tokens: int | None
-
-
-FAMILIES: Mapping[str, ModelFamily] = {
-    "deepseek4": ModelFamily(parser="deepseek_v4", block_tokens=256),
-    "deepseek41": ModelFamily(parser="deepseek_v41", block_tokens=None),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceSettings:
-    """Settings that recipes give for a model family on some architectures.
-
-    Attributes:
-        expert_parallel_native: arguments that only hold with expert parallelism and the native FP4 and FP8 weights.
-    """
-
-    gguf_arch: str
-    architectures: frozenset[str]
-    arguments: Mapping[str, object] = field(default_factory=dict)
-    expert_parallel_native: Mapping[str, object] = field(default_factory=dict)
-
-
-DEVICE_SETTINGS = (
-    DeviceSettings(
-        gguf_arch="deepseek4",
-        architectures=frozenset({"sm_100", "sm_103"}),
-        arguments={
-            # One switch in two spellings: 0.28 renamed it and 0.30 refuses the old name; the version decides below.
-            "attention-config": {"indexer_kv_dtype": "mxfp4", "use_fp4_indexer_cache": True},
-            "compilation-config": {"cudagraph_mode": "FULL_AND_PIECEWISE", "custom_ops": ["all"]},
-        },
-        expert_parallel_native={"moe-backend": "deep_gemm_mega_moe"},
-    ),
-    DeviceSettings(
-        gguf_arch="deepseek4",
-        architectures=frozenset({"sm_90"}),
-        arguments={
-            "compilation-config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"},
-            "no-enable-flashinfer-autotune": True,
-        },
-    ),
-    DeviceSettings(
-        gguf_arch="deepseek4",
-        architectures=frozenset({"gfx950"}),
-        arguments={"compilation-config": {"mode": 3, "cudagraph_mode": "FULL_DECODE_ONLY"}},
-    ),
-    DeviceSettings(
-        gguf_arch="deepseek41",
-        architectures=frozenset({"sm_100", "sm_103"}),
-        # Left to itself the engine keeps FP8 index keys, twice as large as the planned FP4 ones.
-        arguments={"attention-config": {"indexer_kv_dtype": "mxfp4"}},
-    ),
-    DeviceSettings(gguf_arch="deepseek41", architectures=frozenset({"gfx950"}), arguments={"moe-backend": "aiter"}),
-)
-
-
 def arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> Arguments:
     """Everything that the plan decides, before it is cut down to what the version knows.
 
     Raises:
         UsageError: the model is of an architecture that this module has no parsers for, or its draft has no length.
     """
-    chosen, layout, family = plan.chosen, plan.chosen.layout, family_of(plan)
+    chosen, layout, model = plan.chosen, plan.chosen.layout, model_settings(plan, profile)
     values: dict[str, object] = {
         "model": options.weights_dir,
         "served-model-name": served_name(plan, options),
@@ -147,31 +79,36 @@ def arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> Arg
         # Before 0.30 vLLM stopped with an AssertionError where V4 was left on `auto`.
         "kv-cache-dtype": chosen.kv_cache_type,
     }
-    if family.block_tokens is not None:
-        values["block-size"] = family.block_tokens
+    if model.block_tokens is not None:
+        values["block-size"] = model.block_tokens
     values |= {
-        "tool-call-parser": family.parser,
+        "tool-call-parser": model.parser,
         "enable-auto-tool-choice": True,
-        "reasoning-parser": family.parser,
+        "reasoning-parser": model.parser,
     }
     values |= _device_arguments(plan, profile, engine_version(plan, options))
     values |= _engram(plan) | _speculation(plan, engine_version(plan, options))
     return values | {"shutdown-timeout": SHUTDOWN_SECONDS}
 
 
-def family_of(plan: Plan) -> ModelFamily:
-    """The plan's model family.
+def model_settings(plan: Plan, profile: EngineProfile) -> ModelSettings:
+    """What the profile says of the plan's architecture.
 
     Raises:
-        UsageError: no such family.
+        UsageError: it says nothing.
     """
-    family = FAMILIES.get(plan.gguf_arch)
-    if family is None:
+    settings = profile.launch.model(plan.gguf_arch)
+    if settings is None:
         raise UsageError(
             f"no parsers are known for the architecture `{plan.gguf_arch}` of {plan.release.name}",
             hint="update v4deploy, or start vLLM by hand",
         )
-    return family
+    return settings
+
+
+def device_environment(plan: Plan, profile: EngineProfile) -> tuple[tuple[str, str], ...]:
+    """Variables that the recipes set for the plan's model on its devices."""
+    return tuple(variable for row in _device_settings(plan, profile) for variable in row.environment)
 
 
 def sequences_per_rank(plan: Plan) -> int:
@@ -208,12 +145,13 @@ def needs_draft_length(plan: Plan, version: str) -> bool:
     )
 
 
+def _device_settings(plan: Plan, profile: EngineProfile) -> tuple[DeviceSettings, ...]:
+    return profile.launch.device_settings(plan.gguf_arch, frozenset(device_architectures(plan)))
+
+
 def _device_arguments(plan: Plan, profile: EngineProfile, version: str) -> dict[str, object]:
-    architectures = set(device_architectures(plan))
     values: dict[str, object] = {}
-    for settings in DEVICE_SETTINGS:
-        if settings.gguf_arch != plan.gguf_arch or not architectures or not architectures <= settings.architectures:
-            continue
+    for settings in _device_settings(plan, profile):
         values |= settings.arguments
         if plan.chosen.layout.expert_parallel and _has_fp4_experts(plan):
             values |= settings.expert_parallel_native
@@ -230,9 +168,13 @@ def _current_spelling(name: str, value: object, profile: EngineProfile, version:
     if not isinstance(value, Mapping):
         return value
     known = {key: item for key, item in value.items() if knows_flag(profile, f"--{name}.{key}", version)}
-    if "indexer_kv_dtype" in known:
-        known.pop("use_fp4_indexer_cache", None)
-    return known
+    return {key: item for key, item in known.items() if _replacement(f"--{name}.", key, profile) not in known}
+
+
+def _replacement(prefix: str, key: str, profile: EngineProfile) -> str | None:
+    """The key that took this one's place; None where none did."""
+    found = (flag.replaced_by for flag in profile.flags if flag.flag == prefix + key)
+    return (next(found, None) or "").removeprefix(prefix) or None
 
 
 def _engram(plan: Plan) -> dict[str, object]:

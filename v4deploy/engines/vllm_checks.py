@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import DraftKind
@@ -11,7 +9,7 @@ from v4deploy.domain.plan import Plan
 from v4deploy.domain.versions import is_older
 from v4deploy.engines.common import CONTAINER_TARGETS, device_names, engine_version, image_of, newer_than_read
 from v4deploy.engines.targets import target_findings
-from v4deploy.engines.vllm_arguments import DEFAULT_DRAFT_BLOCK_SINCE, FAMILIES, arguments, needs_draft_length
+from v4deploy.engines.vllm_arguments import DEFAULT_DRAFT_BLOCK_SINCE, arguments, needs_draft_length
 from v4deploy.engines.vllm_flags import split_by_version
 from v4deploy.engines.vllm_support import device_architectures, is_readable_version
 
@@ -20,58 +18,10 @@ KV_CACHE_TYPES = ("fp8", "auto")
 AUTO_KV_CACHE_SINCE = "0.30.0"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownBad:
-    """A combination that users reported as broken. `version` None means every version so far."""
-
-    architectures: frozenset[str]
-    version: str | None
-    with_dspark: bool
-    what: str
-    fix: str
-    source: str
-
-
-KNOWN_BAD = (
-    KnownBad(
-        architectures=frozenset({"sm_90"}),
-        version="0.27.0",
-        with_dspark=True,
-        what="vLLM 0.27.0 was reported to crash with DSpark drafting on these devices",
-        fix="use another version",
-        source="vllm-project/vllm#52065",
-    ),
-    KnownBad(
-        architectures=frozenset({"sm_103"}),
-        version="0.23.0",
-        with_dspark=False,
-        what="vLLM 0.23.0 was reported to fail at its first kernel on these devices",
-        fix="use another version",
-        source="vllm-project/vllm#46796",
-    ),
-    KnownBad(
-        architectures=frozenset({"sm_120", "sm_121"}),
-        version="0.24.0",
-        with_dspark=False,
-        what="DeepGEMM of vLLM 0.24.0 was reported to know no recipe for these devices",
-        fix="use another version, or start with VLLM_USE_DEEP_GEMM=0",
-        source="vllm-project/vllm#47130",
-    ),
-    KnownBad(
-        architectures=frozenset({"sm_120", "sm_121"}),
-        version=None,
-        with_dspark=True,
-        what="DSpark drafting was reported not to start on these devices where FlashInfer lacks their kernels",
-        fix="plan without drafting if the engine stops with a FlashInfer error",
-        source="vllm-project/vllm#49418",
-    ),
-)
-
-
 def own_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
     """Findings about model family, cache type, drafting, known defects, flags, key and image."""
     version = engine_version(plan, options)
-    if plan.gguf_arch not in FAMILIES:
+    if profile.launch.model(plan.gguf_arch) is None:
         return (_unknown_architecture(plan),)
     if not is_readable_version(version):
         return ()
@@ -79,7 +29,7 @@ def own_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, tar
         *newer_than_read(profile, version),
         *_kv_cache_findings(plan, version),
         *_draft_findings(plan, version),
-        *_known_bad_findings(plan, version),
+        *_known_bad_findings(plan, profile, version),
         *_device_findings(plan, target),
         *_left_out_findings(plan, options, profile),
         *_key_findings(options),
@@ -144,21 +94,21 @@ def _draft_findings(plan: Plan, version: str) -> tuple[Finding, ...]:
     )
 
 
-def _known_bad_findings(plan: Plan, version: str) -> tuple[Finding, ...]:
+def _known_bad_findings(plan: Plan, profile: EngineProfile, version: str) -> tuple[Finding, ...]:
     draft = plan.release.draft
     drafts_dspark = plan.chosen.use_draft and draft is not None and draft.kind is DraftKind.DSPARK
     return tuple(
         Finding(
             id="engine.vllm.known-bad",
             severity=Severity.WARN,
-            summary=bad.what,
-            evidence=(Evidence(source=bad.source),),
-            fix=bad.fix,
+            summary=defect.what,
+            evidence=(Evidence(source=defect.source.source),),
+            fix=defect.fix,
         )
-        for bad in KNOWN_BAD
-        if bad.architectures & set(device_architectures(plan))
-        and bad.version in {None, version}
-        and (drafts_dspark or not bad.with_dspark)
+        for defect in profile.launch.known_defects
+        if defect.archs & set(device_architectures(plan))
+        and defect.version in {None, version}
+        and (drafts_dspark or not defect.with_dspark)
     )
 
 

@@ -6,12 +6,8 @@ import json
 from collections.abc import Mapping
 
 from v4deploy.domain.engine import EngineProfile
+from v4deploy.domain.launch_settings import Arguments
 from v4deploy.engines.common import knows_flag
-
-Arguments = Mapping[str, object]
-"""Long flag names without dashes in front, in the order in which they are written. Values: true for a bare flag, a
-number, a text, or a mapping (JSON on the command line, a nested mapping in YAML). Never None: vLLM's YAML reader turns
-null into the text "None"."""
 
 _NEGATION = "no-"
 

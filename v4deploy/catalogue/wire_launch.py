@@ -1,0 +1,141 @@
+"""The form of `launch:` in profiles/engines/<engine>.yaml, compact for humans, and its LaunchSettings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from v4deploy.domain.launch_settings import DeviceSettings, KnownDefect, LaunchSettings, ModelSettings
+from v4deploy.domain.source import Source
+from v4deploy.domain.versions import version_numbers
+
+_NEGATION = "no-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """As ModelSettings documents it. `source` null means that of `launch:`, here and below."""
+
+    gguf_arch: str
+    parser: str
+    block_tokens: int | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceEntry:
+    """As DeviceSettings documents it."""
+
+    gguf_arch: str
+    archs: tuple[str, ...]
+    arguments: dict[str, object] = field(default_factory=dict)
+    expert_parallel_native: dict[str, object] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefectEntry:
+    """As KnownDefect documents it; each stands on its own report."""
+
+    archs: tuple[str, ...]
+    version: str | None = None
+    with_dspark: bool = False
+    what: str
+    fix: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchEntry:
+    """All that an engine is started with beside the plan."""
+
+    source: str
+    as_of: str
+    models: tuple[ModelEntry, ...] = ()
+    devices: tuple[DeviceEntry, ...] = ()
+    known_defects: tuple[DefectEntry, ...] = ()
+
+
+_Path = tuple[str | int, ...]
+_Fault = tuple[_Path, str]
+
+
+def launch_of(entry: LaunchEntry | None) -> LaunchSettings:
+    """What an engine is started with beside the plan; nothing where its profile has no such key."""
+    if entry is None:
+        return LaunchSettings()
+    return LaunchSettings(
+        models=tuple(
+            ModelSettings(
+                gguf_arch=row.gguf_arch,
+                parser=row.parser,
+                block_tokens=row.block_tokens,
+                source=_source(row, entry),
+            )
+            for row in entry.models
+        ),
+        devices=tuple(
+            DeviceSettings(
+                gguf_arch=row.gguf_arch,
+                archs=frozenset(row.archs),
+                arguments=row.arguments,
+                expert_parallel_native=row.expert_parallel_native,
+                environment=tuple(row.environment.items()),
+                source=_source(row, entry),
+            )
+            for row in entry.devices
+        ),
+        known_defects=tuple(
+            KnownDefect(
+                archs=frozenset(row.archs),
+                version=row.version,
+                with_dspark=row.with_dspark,
+                what=row.what,
+                fix=row.fix,
+                source=_source(row, entry),
+            )
+            for row in entry.known_defects
+        ),
+    )
+
+
+def _source(row: ModelEntry | DeviceEntry | DefectEntry, entry: LaunchEntry) -> Source:
+    return Source(source=row.source or entry.source, as_of=entry.as_of)
+
+
+def launch_faults(entry: LaunchEntry | None, flags: Collection[str]) -> Iterator[_Fault]:
+    """What the form allows and no launch can mean: path and message of each. `flags` are those of the profile."""
+    if entry is None:
+        return
+    models = [row.gguf_arch for row in entry.models]
+    for index, model in enumerate(models):
+        if model in models[:index]:
+            yield ("launch", "models", index, "gguf_arch"), f"`{model}` stands twice"
+    for index, row in enumerate(entry.devices):
+        place = ("launch", "devices", index)
+        if row.gguf_arch not in models:
+            yield (*place, "gguf_arch"), f"`{row.gguf_arch}` is not listed in launch.models"
+        yield from _argument_faults((*place, "arguments"), row.arguments, flags)
+        yield from _argument_faults((*place, "expert_parallel_native"), row.expert_parallel_native, flags)
+    for index, defect in enumerate(entry.known_defects):
+        try:
+            version_numbers(defect.version or "0")
+        except ValueError as error:
+            yield ("launch", "known_defects", index, "version"), str(error)
+
+
+def _argument_faults(place: _Path, arguments: Mapping[str, object], flags: Collection[str]) -> Iterator[_Fault]:
+    """A flag that no version knows would stop every launch; null would be written as a text."""
+    for name, value in arguments.items():
+        if f"--{name}" not in flags and f"--{name.removeprefix(_NEGATION)}" not in flags:
+            yield (*place, name), f"no flag of the engine is called `--{name}`"
+        yield from _nulls((*place, name), value)
+
+
+def _nulls(place: _Path, value: object) -> Iterator[_Fault]:
+    if value is None:
+        yield place, "null is no value of an argument"
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _nulls((*place, key), inner)

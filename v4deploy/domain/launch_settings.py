@@ -1,0 +1,80 @@
+"""What an engine is started with beside what the plan decides, as data: by model, device architecture and version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from v4deploy.domain.source import Source
+
+Arguments = Mapping[str, object]
+"""Long flag names without dashes in front, in the order in which they are written. Values: true for a bare flag, a
+number, a text, or a mapping (JSON on the command line, a nested mapping in YAML). Never None: vLLM's YAML reader turns
+null into the text "None"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """What depends on the model's architecture alone.
+
+    Attributes:
+        gguf_arch: as files of weights call it (`deepseek4`).
+        parser: name of its tool call and reasoning parsers.
+        block_tokens: KV page size to ask for; None where the kernels differ by device and the engine chooses.
+    """
+
+    gguf_arch: str
+    parser: str
+    block_tokens: int | None
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSettings:
+    """Settings that recipes give for a model's architecture where all of a plan's devices are of some architectures.
+
+    Attributes:
+        expert_parallel_native: arguments that only hold with expert parallelism and the native FP4 and FP8 weights.
+        environment: names and values of variables.
+    """
+
+    gguf_arch: str
+    archs: frozenset[str]
+    arguments: Arguments = field(default_factory=dict)
+    expert_parallel_native: Arguments = field(default_factory=dict)
+    environment: tuple[tuple[str, str], ...] = ()
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDefect:
+    """A combination that users reported as broken.
+
+    Attributes:
+        version: None means every version so far.
+        with_dspark: broken where the plan drafts with DSpark only.
+    """
+
+    archs: frozenset[str]
+    version: str | None
+    with_dspark: bool
+    what: str
+    fix: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchSettings:
+    """Everything of `launch:` in an engine's profile; empty for engines that take nothing beside the plan."""
+
+    models: tuple[ModelSettings, ...] = ()
+    devices: tuple[DeviceSettings, ...] = ()
+    known_defects: tuple[KnownDefect, ...] = ()
+
+    def model(self, gguf_arch: str) -> ModelSettings | None:
+        """What is known of a model's architecture; None where nothing is."""
+        return next((entry for entry in self.models if entry.gguf_arch == gguf_arch), None)
+
+    def device_settings(self, gguf_arch: str, archs: frozenset[str | None]) -> tuple[DeviceSettings, ...]:
+        """The rows that hold for all of these devices; none for no devices."""
+        return tuple(row for row in self.devices if archs and row.gguf_arch == gguf_arch and archs <= row.archs)

@@ -222,9 +222,9 @@ def test_a_proxy_is_used_and_gets_its_credentials() -> None:
 
 
 def test_a_proxy_of_an_unknown_kind_is_named() -> None:
-    transport = Transport(HubAccess(endpoint="https://hub.test"), proxies={"https": "socks5://127.0.0.1:1"})
+    transport = Transport(HubAccess(endpoint="https://hub.test"), proxies={"https": "gopher://127.0.0.1:1"})
     with (
-        pytest.raises(DownloadError, match="socks5"),
+        pytest.raises(DownloadError, match="gopher"),
         transport.get("https://hub.test/x", first_byte=0, last_byte=1),
     ):
         pass
@@ -236,11 +236,10 @@ def test_a_pinned_revision_is_asked_for(desk: Desk) -> None:
     assert f"/api/models/{REPO}/revision/{commit}" in {one.path.split("?")[0] for one in desk.hub.faults.seen}
 
 
-@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "gopher://127.0.0.1:1"])
 @pytest.mark.parametrize("hub", list(Hub))
-def test_a_proxy_that_the_listing_cannot_use_is_named(hub: Hub, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALL_PROXY", proxy)
+def test_a_proxy_that_the_listing_cannot_use_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "gopher://127.0.0.1:1")
     access = HubAccess(hub=hub, endpoint="https://hub.test")
     with pytest.raises(DownloadError, match="proxy") as caught:
         list_repository("a/b", None, access, policy=RetryPolicy(), pause=lambda *_: None)
-    assert "SOCKS" in (caught.value.hint or "")
+    assert "socks5h://" in (caught.value.hint or "")

@@ -11,11 +11,12 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from v4deploy.domain.errors import DownloadError
-from v4deploy.pull import failures
+from v4deploy.pull import failures, socks
 from v4deploy.pull.retry import CONNECT_SECONDS, TransferError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -43,14 +44,15 @@ class Response(HTTPResponse):
         return count
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Way:
     """How to get to a server; connections of the same way can stand in for each other."""
 
     scheme: str
     host: str
     port: int
-    proxy: SplitResult | None
+    http_proxy: SplitResult | None
+    socks_proxy: SplitResult | None
 
 
 class Connections:
@@ -119,12 +121,12 @@ class Connections:
     def _ask(self, connection: HTTPConnection, way: _Way, parts: SplitResult, headers: Mapping[str, str]) -> Response:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         more: dict[str, str] = {}
-        if way.proxy is not None and way.scheme == "http":
+        if way.http_proxy is not None and way.scheme == "http":
             target = f"http://{parts.netloc.rpartition('@')[2]}{target}"
-            more = _proxy_credentials(way.proxy)
+            more = _proxy_credentials(way.http_proxy)
         try:
             if connection.sock is None:
-                self._connect(connection)
+                self._connect(connection, way)
             with self._watched(connection.sock):
                 connection.request("GET", target, headers={**headers, **more})
                 response = connection.getresponse()
@@ -135,39 +137,49 @@ class Connections:
         assert isinstance(response, Response), "the connection's response class makes all responses"
         return response
 
-    def _connect(self, connection: HTTPConnection) -> None:
+    def _connect(self, connection: HTTPConnection, way: _Way) -> None:
         dialled: list[socket.socket] = []
-
-        def dial(address: tuple[str, int], timeout: float, _source: object = None) -> socket.socket:
-            """socket.create_connection, with a socket that `abort` can cut before the other side has answered."""
-            failed: OSError | None = None
-            for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
-                with contextlib.ExitStack() as unless_connected:
-                    tried = unless_connected.enter_context(socket.socket(family, kind, protocol))
-                    dialled.append(tried)
-                    self._remember(tried)
-                    try:
-                        tried.settimeout(timeout)
-                        tried.connect(place)
-                    except OSError as error:
-                        failed = error
-                    else:
-                        unless_connected.pop_all()
-                        return tried
-            raise failed or OSError(f"{address[0]} has no address")
-
-        connection._create_connection = dial  # type: ignore[attr-defined] # noqa: SLF001 - http.client has no other way
+        connection._create_connection = partial(self._dial, way.socks_proxy, dialled)  # type: ignore[attr-defined] # noqa: SLF001 - http.client has no other way
         try:
             connection.connect()
         except ssl.SSLCertVerificationError:
             raise
         except OSError as error:
             why = "nothing for too long" if isinstance(error, TimeoutError) else error.strerror or error
-            raise TransferError(f"no connection to {connection.host} ({why})", is_unreachable=True) from error
+            through = f" through {way.socks_proxy.hostname}" if way.socks_proxy is not None else ""
+            raise TransferError(f"no connection to {connection.host}{through} ({why})", is_unreachable=True) from error
         finally:
             for tried in dialled:
                 self._forget(tried)
         connection.sock.settimeout(self._stall_seconds)
+
+    def _dial(
+        self,
+        proxy: SplitResult | None,
+        dialled: list[socket.socket],
+        address: tuple[str, int],
+        timeout: float,
+        _source: object = None,
+    ) -> socket.socket:
+        """socket.create_connection, with a socket that `abort` can cut before the other side has answered."""
+        failed: OSError | None = None
+        first = address if proxy is None else (proxy.hostname or "", proxy.port or socks.DEFAULT_PORT)
+        for family, kind, protocol, _, place in socket.getaddrinfo(*first, type=socket.SOCK_STREAM):
+            with contextlib.ExitStack() as unless_connected:
+                tried = unless_connected.enter_context(socket.socket(family, kind, protocol))
+                dialled.append(tried)
+                self._remember(tried)
+                try:
+                    tried.settimeout(timeout)
+                    tried.connect(place)
+                    if proxy is not None:
+                        socks.reach(tried, proxy, *address)
+                except OSError as error:
+                    failed = error
+                else:
+                    unless_connected.pop_all()
+                    return tried
+        raise failed or OSError(f"{first[0]} has no address")
 
     @contextmanager
     def _watched(self, connected: socket.socket) -> Iterator[None]:
@@ -218,29 +230,36 @@ class Connections:
                 self._busy.discard(connected)
 
     def _opened(self, way: _Way) -> HTTPConnection:
-        host, port = way.host, way.port
-        if way.proxy is not None:
-            host, port = way.proxy.hostname or "", way.proxy.port or _DEFAULT_PORTS["http"]
+        host, port, proxy = way.host, way.port, way.http_proxy
+        if proxy is not None:
+            host, port = proxy.hostname or "", proxy.port or _DEFAULT_PORTS["http"]
         timeout = min(self._stall_seconds, CONNECT_SECONDS)
         if way.scheme == "http":
             connection = HTTPConnection(host, port, timeout=timeout)
         else:
             connection = HTTPSConnection(host, port, timeout=timeout, context=self._tls())
-            if way.proxy is not None:
-                connection.set_tunnel(way.host, way.port, headers=_proxy_credentials(way.proxy))
+            if proxy is not None:
+                connection.set_tunnel(way.host, way.port, headers=_proxy_credentials(proxy))
         connection.response_class = Response
         return connection
 
     def _way(self, parts: SplitResult) -> _Way:
-        host = parts.hostname or ""
-        return _Way(parts.scheme, host, parts.port or _DEFAULT_PORTS[parts.scheme], self._proxy(parts))
+        host, proxy = parts.hostname or "", self._proxy(parts)
+        is_socks = proxy is not None and proxy.scheme in socks.SCHEMES
+        return _Way(
+            scheme=parts.scheme,
+            host=host,
+            port=parts.port or _DEFAULT_PORTS[parts.scheme],
+            http_proxy=None if is_socks else proxy,
+            socks_proxy=proxy if is_socks else None,
+        )
 
     def _proxy(self, parts: SplitResult) -> SplitResult | None:
         address = self._proxies.get(parts.scheme) or self._proxies.get("all")
         if not address or urllib.request.proxy_bypass(parts.hostname or ""):
             return None
         proxy = urlsplit(address if "://" in address else f"http://{address}")
-        if proxy.scheme != "http" or not proxy.hostname:
+        if proxy.scheme not in {"http", *socks.SCHEMES} or not proxy.hostname:
             raise failures.unusable_proxy(f"the proxy for {parts.scheme} ({proxy.scheme}://)")
         return proxy
 

@@ -131,8 +131,7 @@ def unusable_proxy(proxy: str) -> DownloadError:
     """The environment names a proxy that no request can go through; `proxy`: which, in words without a password."""
     return DownloadError(
         f"{proxy} is of a kind that cannot be used here",
-        hint="unset ALL_PROXY and set HTTPS_PROXY to an http:// proxy; a SOCKS proxy needs one in front of it, such as "
-        "privoxy",
+        hint="set HTTPS_PROXY, or ALL_PROXY, to a proxy that begins with http:// or socks5h://",
     )
 
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from v4deploy.domain.errors import DownloadError
 from v4deploy.pull import failures
 from v4deploy.pull.access import HubAccess
-from v4deploy.pull.listing import ANSWER_SECONDS, COMMIT, TRANSIENT_STATUSES, Entry, Listing, file_of, proxy_understood
+from v4deploy.pull.listing import (
+    ANSWER_SECONDS,
+    COMMIT,
+    TRANSIENT_STATUSES,
+    Entry,
+    Listing,
+    file_of,
+    proxy_understood,
+    trouble_translated,
+)
 from v4deploy.pull.manifest import FilePlan
 from v4deploy.pull.retry import CONNECT_SECONDS, TransferError, retry_after_seconds
 
@@ -48,19 +57,14 @@ def _model_info(repo: str, revision: str | None, access: HubAccess) -> ModelInfo
     try:
         # Its own annotation knows seconds only; what it does is to hand the value to httpx2.
         patience: Any = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-        return api.model_info(repo, revision=revision, files_metadata=True, timeout=patience)
+        with trouble_translated():
+            return api.model_info(repo, revision=revision, files_metadata=True, timeout=patience)
     except errors.HFValidationError:
         raise DownloadError(
             f"`{repo}` is not the name of a repository", hint="write it as owner/name; `v4deploy models` lists them"
         ) from None
     except errors.HfHubHTTPError as error:
         raise _refusal(error, repo, revision, access) from None
-    except httpx2.ConnectTimeout:
-        raise TransferError(f"no connection within {CONNECT_SECONDS:.0f} seconds") from None
-    except httpx2.TimeoutException:
-        raise TransferError(f"no answer within {ANSWER_SECONDS:.0f} seconds") from None
-    except httpx2.TransportError as error:
-        raise TransferError(str(error) or type(error).__name__) from None
     except (ValueError, KeyError, TypeError):
         raise failures.not_a_hub(access) from None
 

@@ -11,6 +11,7 @@ from v4deploy.domain.errors import DownloadError
 from v4deploy.pull.access import HubAccess
 from v4deploy.pull.failures import another_address, unusable_proxy
 from v4deploy.pull.manifest import FilePlan, is_safe_path, role_of
+from v4deploy.pull.retry import CONNECT_SECONDS, TransferError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # HTTP: the same request may be answered later.
@@ -28,10 +29,31 @@ def proxy_understood() -> Iterator[None]:
     """
     try:
         yield
-    except ImportError:
-        raise unusable_proxy("a proxy of the environment (SOCKS)") from None
     except ValueError:
         raise unusable_proxy("a proxy of the environment") from None
+
+
+@contextmanager
+def trouble_translated() -> Iterator[None]:
+    """Around a request of the API client.
+
+    Raises:
+        TransferError: no answer; worth another try.
+    """
+    import httpx2
+    from socksio import ProtocolError
+
+    try:
+        yield
+    except httpx2.ConnectTimeout:
+        raise TransferError(f"no connection within {CONNECT_SECONDS:.0f} seconds") from None
+    except httpx2.TimeoutException:
+        raise TransferError(f"no answer within {ANSWER_SECONDS:.0f} seconds") from None
+    except httpx2.TransportError as error:
+        raise TransferError(str(error) or type(error).__name__) from None
+    except ProtocolError:
+        # The client lets this one through (httpcore2 2.16.2).
+        raise TransferError("the proxy does not speak SOCKS 5") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

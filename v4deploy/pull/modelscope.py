@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 from v4deploy.domain.errors import DownloadError
 from v4deploy.pull import failures
 from v4deploy.pull.access import HubAccess
-from v4deploy.pull.listing import ANSWER_SECONDS, COMMIT, TRANSIENT_STATUSES, Entry, Listing, file_of, proxy_understood
+from v4deploy.pull.listing import (
+    ANSWER_SECONDS,
+    COMMIT,
+    TRANSIENT_STATUSES,
+    Entry,
+    Listing,
+    file_of,
+    proxy_understood,
+    trouble_translated,
+)
 from v4deploy.pull.manifest import FilePlan
 from v4deploy.pull.retry import CONNECT_SECONDS, TransferError, retry_after_seconds
 
@@ -111,14 +120,8 @@ def _get(client: httpx2.Client, path: str, query: dict[str, str], repo: str, acc
     """The `Data` of one answer. Transient trouble comes out as TransferError, refusals as DownloadError."""
     import httpx2
 
-    try:
+    with trouble_translated():
         response = client.get(path, params=query)
-    except httpx2.ConnectTimeout:
-        raise TransferError(f"no connection within {CONNECT_SECONDS:.0f} seconds") from None
-    except httpx2.TimeoutException:
-        raise TransferError(f"no answer within {ANSWER_SECONDS:.0f} seconds") from None
-    except httpx2.TransportError as error:
-        raise TransferError(str(error) or type(error).__name__) from None
     if not response.is_success:
         raise _refusal(response, repo, access)
     try:

@@ -24,6 +24,7 @@ from v4deploy.domain.finding import Severity
 from v4deploy.domain.hardware import ComputeApi
 from v4deploy.domain.plan import Layout, Plan
 from v4deploy.engines import ollama
+from v4deploy.engines.ollama_import import parameters
 from v4deploy.render.lock import RenderedSet
 from v4deploy.render.render import render
 from v4deploy.render.write import write
@@ -282,10 +283,10 @@ def test_imports_every_file_under_its_own_name(imported: Import) -> None:
         for number, content in enumerate(CONTENTS, start=1)
     }
     assert request["model"] == "v4-flash-0731"
-    assert request["parameters"] == dict(ollama.parameters(imported.plan))
+    assert request["parameters"] == dict(parameters(imported.plan))
     assert request["license"] == "MIT"
     steps = [line.split(":")[0] for line in done.stdout.splitlines() if line.startswith(("hashing", "copying"))]
-    assert steps[-2:] == ["hashing 3 of 3 (0 MiB)", "copying 3 of 3 (0 MiB)"]
+    assert steps[2:4] == ["hashing 3 of 3 (0 MiB)", "copying 1 of 3 (0 MiB)"]
     assert "writing manifest" in done.stdout
 
 

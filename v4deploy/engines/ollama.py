@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Mapping
 
 from v4deploy.domain.engine import EngineId, EngineProfile, LaunchOptions, LaunchSpec, ReadyCheck
-from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi, OperatingSystem
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import Layout, Plan
 from v4deploy.domain.versions import is_older
 from v4deploy.engines import common, targets
-from v4deploy.engines.gguf_files import (
-    files_derived,
-    files_unknown,
-    has_amx,
-    main_shards,
-    pull_command,
-    tensor_split,
+from v4deploy.engines.gguf_files import files_derived, files_unknown, has_amx, main_shards, tensor_split
+from v4deploy.engines.ollama_import import (
+    LICENSE,
+    UNMERGED_VERSION,
+    imported_files,
+    is_merging,
+    parameters,
+    required_version,
 )
 
 ID = EngineId.OLLAMA
 
-SOUND_VERSION = "0.32.6"
-"""The first Ollama whose llama.cpp (b10242, 2026-08-04) has V4's cache fixes and the template of the dated releases."""
-
 CACHE_TYPES = ("f16", "q8_0", "q4_0")
 """What OLLAMA_KV_CACHE_TYPE takes (ollama/ollama at 2026-08-21); it sets keys and values alike, as V4 needs."""
-
-SPACE_FACTOR = 2
-"""Free space that an import takes, in model sizes: a copy of every shard, then the merged file."""
 
 STOP_TIMEOUT_SECONDS = 30.0
 
@@ -81,14 +74,17 @@ def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: s
         "env": dict(spec.env),
         "facts": common.facts(plan, profile, options),
         "is_linux": plan.host.os is OperatingSystem.LINUX,
-        # DeepSeek publishes all V4 weights under this licence.
-        "license": "MIT",
-        "minimum_version": _required_version(plan, profile),
+        "is_merging": is_merging(common.engine_version(plan, options)),
+        "license": LICENSE,
+        "minimum_version": required_version(plan, profile),
         "model_name": spec.served_name,
         "parameters": parameters(plan),
         "port": spec.port,
-        "shards": _shards(plan, options),
-        "space_factor": SPACE_FACTOR,
+        "shards": [
+            {"path": file.path, "name": file.name, "sha256": file.sha256 or ""}
+            for file in imported_files(plan, options)
+        ],
+        "unmerged_version": UNMERGED_VERSION,
         "unit_name": targets.unit_name("ollama", plan),
         "url": f"http://{common.reachable(spec.bind)}:{spec.port}",
         "weights_dir": options.weights_dir,
@@ -113,18 +109,6 @@ def _container_values(plan: Plan, options: LaunchOptions, profile: EngineProfile
         "container_port": profile.default_port,
         "device_ids": list(common.device_names(plan) or ()),
         "image": common.image_of(plan, options, profile) or "",
-    }
-
-
-def parameters(plan: Plan) -> Mapping[str, int]:
-    """Parameters stored with the model. DeepSeek recommends temperature 1 and top-p 1."""
-    return {
-        "num_ctx": plan.chosen.context_tokens,
-        "num_batch": plan.chosen.batch_tokens,
-        "temperature": 1,
-        "top_p": 1,
-        "top_k": 0,
-        "min_p": 0,
     }
 
 
@@ -170,32 +154,9 @@ def _placement(layout: Layout) -> list[tuple[str, str]]:
     return variables
 
 
-def _shards(plan: Plan, options: LaunchOptions) -> list[dict[str, str]]:
-    """Path, name and (where the catalogue knows it, else empty) SHA-256 of every split file, in order."""
-    shards = main_shards(plan.chosen.checkpoint)
-    if not shards:
-        raise UsageError(
-            f"the file names of {plan.chosen.checkpoint.id} are not known yet",
-            hint=f"fetch them first: `{pull_command(plan)}`",
-        )
-    return [
-        {
-            "path": posixpath.join(options.weights_dir, shard.path),
-            "name": posixpath.basename(shard.path),
-            "sha256": shard.sha256 or "",
-        }
-        for shard in shards
-    ]
-
-
-def _required_version(plan: Plan, profile: EngineProfile) -> str:
-    minimum = common.minimum_version(plan, profile)
-    return SOUND_VERSION if is_older(minimum, SOUND_VERSION) else minimum
-
-
 def _version_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tuple[Finding, ...]:
     version = common.engine_version(plan, options)
-    minimum = _required_version(plan, profile)
+    minimum = required_version(plan, profile)
     try:
         old = is_older(version, minimum)
     except ValueError:

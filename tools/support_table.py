@@ -46,7 +46,7 @@ TRIED: dict[EngineId, str] = {
         "Nothing was started on a GPU or a Mac."
     ),
     EngineId.OLLAMA: (
-        "The import script was run against a stand-in for Ollama's API; "
+        "`serve` and the import script were run against a stand-in that does what Ollama's source says; "
         "no registry that tests can reach has Ollama itself."
     ),
     EngineId.MINDIE: (

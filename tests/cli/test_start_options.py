@@ -43,7 +43,7 @@ def mindie_plan(v4deploy: V4Deploy, tmp_path: Path) -> Path:
 def test_serve_names_the_way_for_an_engine_that_it_does_not_start(v4deploy: V4Deploy, mindie_plan: Path) -> None:
     ran = v4deploy("serve", "--plan", str(mindie_plan))
     assert ran.code == ExitCode.USAGE
-    assert "start llama.cpp and vLLM; this plan is for mindie" in ran.stderr
+    assert "start llama.cpp, vLLM and Ollama; this plan is for mindie" in ran.stderr
     assert "v4deploy pull v4-flash-0731 --quant" in ran.stderr
     assert "--engine mindie" in ran.stderr
 

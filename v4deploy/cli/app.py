@@ -218,7 +218,7 @@ def serve(
 ) -> int:
     """Start llama.cpp or vLLM, and stop it with Ctrl-C. Ready means that the smoke test passed.
 
-    It is `llama-server` or `vllm` on PATH, or the wheel of the extra `embedded`; for other engines: `render`.
+    It is `llama-server`, `vllm` or `ollama` on PATH, or the wheel of the extra `embedded`; for MindIE: `render`.
     """
     from v4deploy.cli.requests import Wish, launch_options, planned
     from v4deploy.cli.views.work import view_serve
@@ -280,7 +280,7 @@ def up(
 ) -> int:
     """doctor, plan, pull, verify, render and serve in one.
 
-    It starts llama.cpp or vLLM, as `serve` does; for other engines: `pull` and `render`.
+    It starts llama.cpp, vLLM or Ollama, as `serve` does; for MindIE: `pull` and `render`.
     """
     from v4deploy.cli.progress import shown
     from v4deploy.cli.requests import launch_options, make_request

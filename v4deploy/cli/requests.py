@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from v4deploy.cli.options import DEFAULT_MODEL
-from v4deploy.commands.plan import NoPlan, plan, read_plan
+from v4deploy.commands.plan import plan, read_plan, require_plan
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.engine import EngineId, LaunchOptions
-from v4deploy.domain.errors import NothingFitsError, UsageError
+from v4deploy.domain.errors import UsageError
 from v4deploy.domain.plan import Plan, Prefer, Request
 from v4deploy.domain.units import MIB, parse_bytes
 
@@ -134,10 +134,7 @@ def planned(workspace: Workspace, wish: Wish, plan_file: Path | None) -> Plan:
     if plan_file is not None:
         _refuse_both(wish, plan_file)
         return read_plan(plan_file)
-    result = plan(workspace, wish.request(workspace.catalogue), hardware=wish.hardware)
-    if isinstance(result.data, NoPlan):
-        raise result.error or NothingFitsError("nothing fits this machine")
-    return result.data
+    return require_plan(plan(workspace, wish.request(workspace.catalogue), hardware=wish.hardware))
 
 
 def launch_options(host: str, port: int | None, api_key_file: Path | None) -> LaunchOptions:

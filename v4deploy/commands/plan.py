@@ -11,7 +11,7 @@ from v4deploy.commands.result import Result
 from v4deploy.commands.workspace import Workspace
 from v4deploy.documents import from_json
 from v4deploy.domain.errors import NothingFitsError, UsageError
-from v4deploy.domain.finding import Finding
+from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.hardware import Host, HostOrigin
 from v4deploy.domain.plan import PLAN_SCHEMA, Plan, Request
 from v4deploy.planning.advice import Miss, changes_that_fit, explain_miss
@@ -31,6 +31,7 @@ class NoPlan:
 
 
 NEAREST_SHOWN = 8
+_REASONS_SHOWN = 4
 
 
 def plan(workspace: Workspace, request: Request, *, hardware: str | None = None) -> Result[Plan | NoPlan]:
@@ -56,6 +57,24 @@ def plan(workspace: Workspace, request: Request, *, hardware: str | None = None)
         findings=advice,
         error=NothingFitsError(f"nothing of {request.release or request.model} fits this machine", hint=hint),
     )
+
+
+def require_plan(result: Result[Plan | NoPlan]) -> Plan:
+    """The plan, for commands that go on with it and print no table.
+
+    Raises:
+        NothingFitsError: there is none; its details are what ruled out the nearest ones.
+    """
+    if not isinstance(result.data, NoPlan):
+        return result.data
+    nothing = result.error or NothingFitsError("nothing fits this machine")
+    reasons = dict.fromkeys(
+        finding.summary
+        for miss in result.data.nearest
+        for finding in miss.verdict.reasons
+        if finding.severity is Severity.FAIL
+    )
+    raise NothingFitsError(nothing.message, hint=nothing.hint, details=tuple(reasons)[:_REASONS_SHOWN])
 
 
 def why_not(workspace: Workspace, request: Request, asked: str, *, hardware: str | None = None) -> Result[WhyNot]:

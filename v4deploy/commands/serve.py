@@ -13,6 +13,7 @@ from v4deploy.commands.launch_options import check_options, with_known_flags
 from v4deploy.commands.render import check, refusing
 from v4deploy.commands.render_preflight import key_file_findings
 from v4deploy.commands.result import Report, Result, Step, StepState
+from v4deploy.commands.serve_ollama import prepare_import, refuse_other_ollama, require_room
 from v4deploy.commands.served import beside, refuse_second, served_directory
 from v4deploy.commands.state import state_directory
 from v4deploy.commands.weights import LocatedWeights, locate_weights, require_weights
@@ -26,6 +27,7 @@ from v4deploy.engines import engine_module
 from v4deploy.engines.common import port_of, served_name
 from v4deploy.serve.health import Completion, Endpoint
 from v4deploy.serve.identity import mark_of
+from v4deploy.serve.intake import Intake
 from v4deploy.serve.keys import read_api_keys
 from v4deploy.serve.locate import LocatedEngine, locate_llama_cpp, locate_program
 from v4deploy.serve.ports import require_free_port
@@ -80,7 +82,11 @@ class ServeReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """Everything that a start needs, and what speaks against it without forbidding it."""
+    """Everything that a start needs, and what speaks against it without forbidding it.
+
+    Attributes:
+        intake: gives the engine its model once its server answers; None: it is started with it.
+    """
 
     spec: LaunchSpec
     plan: Plan
@@ -89,6 +95,7 @@ class Launch:
     api_key_file: str | None
     weights_dir: Path
     smoke: SmokeWish | None
+    intake: Intake | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -111,7 +118,7 @@ def preflight(workspace: Workspace, request: ServeRequest) -> Preflight:
     Raises:
         UsageError: serve does not start this engine, the options contradict the plan, or the key cannot be read, or is
             open to everybody.
-        LaunchError: the engine is missing, the port is taken, or the log cannot be written.
+        LaunchError: the engine is missing, the port is taken, the log cannot be written, or Ollama's store has no room.
     """
     check_options(request.options, request.timeout_seconds)
     engine = _locate(workspace, request.plan)
@@ -130,6 +137,9 @@ def preflight(workspace: Workspace, request: ServeRequest) -> Preflight:
     records = read_records(served_directory(workspace.environ))
     refuse_second(records, port)
     findings += beside(records, port, weights.directory)
+    if profile.id is EngineId.OLLAMA:
+        findings += refuse_other_ollama(workspace, options.bind, port)
+        findings += require_room(workspace, plan, options, profile)
     require_free_port(options.bind, port)
     log_path = state_directory(workspace.environ) / f"{served_name(plan, options).replace('/', '--')}-{port}.log"
     require_log_directory(log_path)
@@ -156,6 +166,9 @@ def prepare_launch(workspace: Workspace, request: ServeRequest) -> Launch:
     spec = ready.engine.launch(engine_module(ready.profile.id).launch_spec(plan, ready.options, ready.profile))
     if request.timeout_seconds is not None:
         spec = replace(spec, ready=replace(spec.ready, timeout_seconds=request.timeout_seconds))
+    intake = None
+    if spec.engine is EngineId.OLLAMA:
+        spec, intake = prepare_import(workspace, plan, ready.options, ready.profile, spec)
     return Launch(
         spec=spec,
         plan=plan,
@@ -164,6 +177,7 @@ def prepare_launch(workspace: Workspace, request: ServeRequest) -> Launch:
         api_key_file=ready.options.api_key_file,
         weights_dir=ready.weights.directory,
         smoke=smoke_wish(plan, spec) if request.is_examined else None,
+        intake=intake,
         findings=ready.findings,
     )
 
@@ -175,6 +189,7 @@ def smoke_wish(plan: Plan, spec: LaunchSpec) -> SmokeWish:
         content_judged=not plan.release.random_weights,
         micro_batch_tokens=plan.chosen.batch_tokens,
         context_tokens=plan.chosen.context_tokens,
+        takes_effort=spec.engine is EngineId.OLLAMA,
     )
 
 
@@ -211,6 +226,7 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
                 api_key=launch.api_key,
                 stop=threading.Event(),
                 smoke=launch.smoke,
+                intake=launch.intake,
             )
         except V4DeployError as error:
             recorder.failed(error.message)
@@ -237,6 +253,7 @@ def _record(launch: Launch) -> ServedRecord:
         log=str(launch.log_path),
         stop_timeout_seconds=spec.stop_timeout_seconds,
         owner=owner,
+        health_path=spec.ready.health_path,
         began_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
@@ -263,10 +280,12 @@ def _locate(workspace: Workspace, plan: Plan) -> LocatedEngine:
     chosen = plan.chosen
     if chosen.engine is EngineId.VLLM:
         return locate_program(chosen.engine, "vllm", workspace.system.which("vllm"))
+    if chosen.engine is EngineId.OLLAMA:
+        return locate_program(chosen.engine, "ollama", workspace.system.which("ollama"))
     if chosen.engine is not EngineId.LLAMA_CPP:
         named = f"{plan.release.id} --quant {chosen.checkpoint.quant}"
         raise UsageError(
-            f"`serve` and `up` start llama.cpp and vLLM; this plan is for {chosen.engine}",
+            f"`serve` and `up` start llama.cpp, vLLM and Ollama; this plan is for {chosen.engine}",
             hint=f"fetch the weights with `v4deploy pull {named}`, write what starts them with "
             f"`v4deploy render {named} --engine {chosen.engine}`; or try `--engine llama.cpp`",
         )

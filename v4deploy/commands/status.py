@@ -15,7 +15,6 @@ from v4deploy.serve.state import State
 
 _HEALTH_SECONDS = 2.0
 _COMMAND_SECONDS = 20.0
-HEALTH_PATH = "/health"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +88,7 @@ def _now(record: ServedRecord) -> ServedNow:
     health = None
     if standing in {Standing.RUNNING, Standing.ORPHANED}:
         endpoint = Endpoint(bind=record.bind, port=record.port)
-        health = check_health(endpoint, HEALTH_PATH, timeout_seconds=_HEALTH_SECONDS).health
+        health = check_health(endpoint, record.health_path, timeout_seconds=_HEALTH_SECONDS).health
     return ServedNow(record=record, standing=standing, health=health)
 
 

@@ -112,12 +112,13 @@ def _drain(record: ServedRecord, seconds: float, report: Report) -> int | None:
     key = read_api_keys(record.api_key_file)[0] if record.api_key_file else None
     endpoint = Endpoint(bind=record.bind, port=record.port, api_key=key)
     deadline = time.monotonic() + seconds
-    left = requests_in_flight(endpoint, record.engine)
+    pid = record.engine_process.pid if record.engine_process else None
+    left = requests_in_flight(endpoint, record.engine, pid)
     if left and seconds:
         _note(report, f"waiting up to {seconds:.0f} s for {left} requests that are being answered")
     while left and time.monotonic() < deadline and lives(record.owner):
         time.sleep(_TICK_SECONDS)
-        left = requests_in_flight(endpoint, record.engine)
+        left = requests_in_flight(endpoint, record.engine, pid)
     return left
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from v4deploy.commands.doctor import DoctorReport, DoctorRequest, doctor
 from v4deploy.commands.launch_options import check_options
-from v4deploy.commands.plan import NoPlan
 from v4deploy.commands.plan import plan as make_plan
+from v4deploy.commands.plan import require_plan
 from v4deploy.commands.pull import choice_of, pull
 from v4deploy.commands.render import RenderReport, RenderRequest, render
 from v4deploy.commands.result import Report, Result, Step, StepState
@@ -17,7 +17,7 @@ from v4deploy.commands.verify import VerifyRequest, problem_lines, verify
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.counting import counted
 from v4deploy.domain.engine import LaunchOptions
-from v4deploy.domain.errors import DownloadError, NothingFitsError
+from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.finding import Severity
 from v4deploy.domain.plan import Plan, Request
 from v4deploy.domain.units import format_gb, format_gib
@@ -102,18 +102,16 @@ def _doctor(workspace: Workspace, request: UpRequest, report: Report) -> DoctorR
 
 def _plan(workspace: Workspace, request: UpRequest, report: Report) -> Plan:
     _step(report, "plan", request.request.release or request.request.model)
-    result = make_plan(workspace, request.request)
-    if isinstance(result.data, NoPlan):
-        raise result.error or NothingFitsError("nothing fits this machine")
-    chosen = result.data.chosen
-    needed = format_gib(sum(pool.needed_bytes for pool in result.data.pools))
+    plan = require_plan(make_plan(workspace, request.request))
+    chosen = plan.chosen
+    needed = format_gib(sum(pool.needed_bytes for pool in plan.pools))
     _done(
         report,
         "plan",
         f"{chosen.checkpoint.quant} on {chosen.engine} ({chosen.compute_api}), context {chosen.context_tokens:,}, "
         f"{needed} of memory",
     )
-    return result.data
+    return plan
 
 
 def _render(workspace: Workspace, request: UpRequest, plan: Plan, report: Report) -> RenderReport:

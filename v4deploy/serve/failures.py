@@ -223,6 +223,35 @@ _ANY_ENGINE = (
     ),
     _Rule(pattern=r"[Nn]o space left on device", cause="a disk is full", fix="make room, then start again"),
 )
+# ollama/ollama at 2026-08-21: server/routes.go, server/create.go, llm/llama_server.go; its issue 17279.
+_OLLAMA = (
+    _Rule(
+        pattern=r"unknown model architecture: '(?P<what>[^']+)'",
+        cause="the llama.cpp inside this Ollama does not know the architecture `{what}`",
+        fix="update Ollama: V4 needs 0.31.0, the dated releases 0.32.6",
+    ),
+    _Rule(
+        pattern=r"digest mismatch, expected",
+        cause="a file's content is not what its SHA-256 says",
+        fix=_VERIFY,
+    ),
+    _Rule(pattern=r"invalid split GGUF", cause="the parts of the model do not belong together", fix=_SHARD),
+    _Rule(
+        pattern=r"failed to validate GGUF with llama-quantize",
+        cause="the llama.cpp inside this Ollama cannot read the model",
+        fix=f"update Ollama; if it is new enough, {_VERIFY}",
+    ),
+    _Rule(
+        pattern=r"(model requires more system memory|llama-server reported out-of-memory)",
+        cause="the memory of a device or of the host did not suffice",
+        fix=_SMALLER,
+    ),
+    _Rule(
+        pattern=r"timed out waiting for llama",
+        cause="loading made no progress for as long as OLLAMA_LOAD_TIMEOUT allows",
+        fix="keep Ollama's store (OLLAMA_MODELS) on a faster disk, then start again",
+    ),
+)
 # The first complaint is nearest to the cause: what follows are the processes that waited for the one that failed.
 _LAST_RESORT = (
     _Rule(
@@ -236,6 +265,13 @@ _LAST_RESORT = (
         fix="look for this line in the engine's issues; its whole output is in the log",
     ),
 )
+_RULES = {
+    EngineId.VLLM: _VLLM,
+    EngineId.MINDIE: _VLLM,
+    EngineId.LLAMA_CPP: _LLAMA_CPP,
+    # It runs a llama-server of its own, whose words stand in its log.
+    EngineId.OLLAMA: (*_OLLAMA, *_LLAMA_CPP),
+}
 _SIGNALS = {
     "SIGKILL": Diagnosis(
         cause="the system killed it, most often because memory ran out (the kernel or a container limit)",
@@ -255,7 +291,7 @@ _INSTALL = {
 
 def diagnose(engine: EngineId, lines: tuple[str, ...], signal: str | None) -> Diagnosis | None:
     """The known cause behind an engine's last lines and the signal that ended it; None when no rule knows it."""
-    own = {EngineId.VLLM: _VLLM, EngineId.MINDIE: _VLLM}.get(engine, _LLAMA_CPP)
+    own = _RULES[engine]
     text = "\n".join(lines)
     known = _first((*own, *_ANY_ENGINE), text)
     if known is None and signal in _SIGNALS:

@@ -39,6 +39,7 @@ class ServedRecord:
 
     Attributes:
         weights_dir: resolved, so that the same weights are the same text.
+        health_path: answers 200 while the engine's server is well.
         api_key_file: None when the engine asks for no key.
         owner: the `v4deploy serve` that started it.
         engine_process: None before it was started.
@@ -60,6 +61,7 @@ class ServedRecord:
     engine_process: ProcessMark | None = None
     state: State = State.STARTING
     message: str = ""
+    health_path: str = "/health"
 
 
 def standing_of(record: ServedRecord) -> Standing:

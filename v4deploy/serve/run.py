@@ -11,6 +11,7 @@ from pathlib import Path
 from v4deploy.domain.engine import LaunchSpec
 from v4deploy.domain.finding import Finding
 from v4deploy.serve.health import Completion
+from v4deploy.serve.intake import Intake
 from v4deploy.serve.process import EngineExit
 from v4deploy.serve.signals import interrupts
 from v4deploy.serve.smoke.result import SmokeReport
@@ -60,6 +61,7 @@ def serve(  # noqa: PLR0913 - keywords, one each
     api_key: str | None,
     stop: threading.Event,
     smoke: SmokeWish | None = None,
+    intake: Intake | None = None,
 ) -> ServeOutcome:
     """Run an engine until `stop` is set or a signal comes, then end it with all that it started.
 
@@ -71,14 +73,17 @@ def serve(  # noqa: PLR0913 - keywords, one each
             None: it asks for none.
         stop: set it, from any thread, to end. It is set by SIGINT, SIGTERM and SIGHUP.
         smoke: what to test before it counts as ready; None: one completion is enough.
+        intake: gives the engine its model once its server answers; None: it starts with it.
 
     Raises:
-        LaunchError: the port is taken, the program is missing, or the engine ended by itself.
+        LaunchError: the port is taken, the program is missing, the engine ended by itself, or did not take the model.
         NotReadyError: it gave no answer in the time of `spec.ready`, or refused to answer.
         CheckFailedError: it answers, and the smoke test failed.
     """
     with interrupts(stop) as signals:
-        supervisor = Supervisor(spec, log_path=log_path, on_event=on_event, api_key=api_key, stop=stop, smoke=smoke)
+        supervisor = Supervisor(
+            spec, log_path=log_path, on_event=on_event, api_key=api_key, stop=stop, smoke=smoke, intake=intake
+        )
         try:
             supervisor.start()
             supervisor.run_until(frozenset({State.STOPPING}))

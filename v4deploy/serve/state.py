@@ -9,7 +9,8 @@ from enum import StrEnum
 class State(StrEnum):
     """What an engine is doing.
 
-    STARTING: the process runs, its port is closed. LOADING: it answers that it is not ready. WARMING: health is good,
+    STARTING: the process runs, its port is closed. LOADING: it answers that it is not ready, or is being given
+    the model. WARMING: health is good,
     and it is being asked. READY: a completion came back, and the smoke test found nothing wrong. DEGRADED: was ready,
     fails its health checks. STOPPING: it was asked to end. STOPPED: it ended because it was asked. FAILED: it ended, or
     was given up, by itself.
@@ -31,7 +32,8 @@ class Observation(StrEnum):
     CLOSED: its port refuses. BUSY: it answers 503. HEALTHY: it answers 200 on its health path. UNHEALTHY: it was
     ready before and fails several health checks in a row. ANSWERED: a completion with content came back. NO_ANSWER:
     a completion failed or was empty. UNSOUND: completions come back, and the smoke test failed. EXITED: its process
-    ended. STOP_ASKED: somebody wants it to end. GIVEN_UP: time or patience is over.
+    ended. REJECTED: it will not take the model that it is given. STOP_ASKED: somebody wants it to end. GIVEN_UP: time
+    or patience is over.
     """
 
     CLOSED = "closed"
@@ -42,6 +44,7 @@ class Observation(StrEnum):
     NO_ANSWER = "no-answer"
     UNSOUND = "unsound"
     EXITED = "exited"
+    REJECTED = "rejected"
     STOP_ASKED = "stop-asked"
     GIVEN_UP = "given-up"
 
@@ -55,7 +58,7 @@ _ANY_LIVE: Mapping[Observation, State] = {
 }
 _CHANGES: Mapping[State, Mapping[Observation, State]] = {
     State.STARTING: {**_ANY_LIVE, Observation.BUSY: State.LOADING, Observation.HEALTHY: State.WARMING},
-    State.LOADING: {**_ANY_LIVE, Observation.HEALTHY: State.WARMING},
+    State.LOADING: {**_ANY_LIVE, Observation.HEALTHY: State.WARMING, Observation.REJECTED: State.FAILED},
     # Back to loading: a server that loads on demand is healthy before it has a model.
     State.WARMING: {
         **_ANY_LIVE,

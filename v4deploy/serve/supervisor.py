@@ -15,6 +15,7 @@ from v4deploy.domain.errors import CheckFailedError, LaunchError, NotReadyError,
 from v4deploy.domain.finding import Finding
 from v4deploy.serve.failures import diagnose
 from v4deploy.serve.health import Completion, Endpoint, Health, check_health
+from v4deploy.serve.intake import Intake, IntakeFailure
 from v4deploy.serve.keys import key_environment
 from v4deploy.serve.loading import doing
 from v4deploy.serve.log import beginning, cut
@@ -33,6 +34,8 @@ _HEALTH_TIMEOUT_SECONDS = 2.0
 _HEALTH_INTERVAL_SECONDS = 5.0
 _FIRST_REPORT_SECONDS = 5.0
 _SLOWEST_REPORT_SECONDS = 60.0
+# A connection that breaks may be the engine's end, which the system tells a moment later.
+_LOST_SECONDS = 2.0
 # A busy server may miss a check; one that misses three in a row is degraded.
 _MISSED_CHECKS = 3
 # One empty answer can be bad luck of the sampling; three are broken weights or a wrong chat template.
@@ -81,6 +84,7 @@ class Supervisor:
         api_key: str | None,
         stop: threading.Event,
         smoke: SmokeWish | None = None,
+        intake: Intake | None = None,
     ) -> None:
         self.endpoint = Endpoint(bind=spec.bind, port=spec.port, api_key=api_key)
         self.process: EngineProcess | None = None
@@ -96,6 +100,9 @@ class Supervisor:
         self._begun = time.monotonic()
         self._trial = Trial(self.endpoint, spec)
         self._smoke = smoke
+        self._intake = intake
+        self._rejection: IntakeFailure | None = None
+        self._rejected_at = 0.0
         self._was_ready = False
         self._next_check = 0.0
         self._next_report = _FIRST_REPORT_SECONDS
@@ -159,11 +166,36 @@ class Supervisor:
             return Observation.STOP_ASKED
         if self._running_process().exit() is not None:
             return Observation.EXITED
-        if self.first_completion is None and self.elapsed_seconds >= self._spec.ready.timeout_seconds:
+        if self.first_completion is None and self._is_late:
             return Observation.GIVEN_UP
+        if self._intake is not None and self._intake.is_running:
+            return self._take_in(self._intake)
         if self._trial.asking is not None:
             return self._hear()
         return self._check() if self.elapsed_seconds >= self._next_check else None
+
+    @property
+    def _deadline_seconds(self) -> float:
+        """Until the first completion. An import counts for itself: it is far slower than a load, and done once."""
+        return self._spec.ready.timeout_seconds + (self._intake.importing_seconds if self._intake else 0.0)
+
+    @property
+    def _is_late(self) -> bool:
+        is_overdue = self._intake is not None and self._intake.is_overdue
+        return is_overdue or self.elapsed_seconds >= self._deadline_seconds
+
+    def _take_in(self, intake: Intake) -> Observation | None:
+        match intake.hear():
+            case str() as said:
+                self._tell(said)
+            case IntakeFailure() as failure:
+                self._rejection, self._rejected_at = failure, self.elapsed_seconds
+            case None:
+                pass
+        if self._rejection is None:
+            return None
+        waits = self._rejection.is_lost and self.elapsed_seconds < self._rejected_at + _LOST_SECONDS
+        return None if waits else Observation.REJECTED
 
     def _check(self) -> Observation | None:
         report = check_health(self.endpoint, self._spec.ready.health_path, timeout_seconds=_HEALTH_TIMEOUT_SECONDS)
@@ -173,6 +205,9 @@ class Supervisor:
             cut(self._log_path)
         if report.health is Health.HEALTHY:
             self._missed_checks = 0
+            if self._intake is not None and not self._intake.is_done:
+                self._intake.start()
+                return Observation.BUSY
             if self.state is State.WARMING:
                 self._ask()
             return Observation.HEALTHY
@@ -193,7 +228,7 @@ class Supervisor:
         return min(_SLOWEST_CHECK_SECONDS, max(_TICK_SECONDS, self.elapsed_seconds / 10))
 
     def _ask(self) -> None:
-        left_seconds = self._spec.ready.timeout_seconds
+        left_seconds = self._deadline_seconds
         if self.first_completion is None:
             left_seconds = max(_TICK_SECONDS, left_seconds - self.elapsed_seconds)
         self._trial.ask_once(timeout_seconds=left_seconds)
@@ -239,6 +274,9 @@ class Supervisor:
             error = self._failure(before, observation)
             self._tell(error.message)
             raise error
+        if self.state is State.LOADING and self._intake is not None and self._intake.is_running:
+            # It tells itself what it does.
+            return
         self._was_ready |= self.state is State.READY
         passed = ", and the smoke test passed" if self.state is State.READY and self.smoke_report else ""
         trouble = f": {self._last_trouble}" if self.state is State.DEGRADED else ""
@@ -250,6 +288,8 @@ class Supervisor:
                 return self._died(before)
             case Observation.UNSOUND:
                 return self._unsound()
+            case Observation.REJECTED:
+                return self._rejected()
             case _:
                 return self._gave_up(before)
 
@@ -258,6 +298,8 @@ class Supervisor:
             self._next_report = self.elapsed_seconds + min(_SLOWEST_REPORT_SECONDS, self.elapsed_seconds)
             last = "".join(self._running_process().tail(1)) or "it has printed nothing yet"
             words = doing(self._running_process().tail(_DIAGNOSED_LINES))
+            if self._intake is not None and self._intake.is_running:
+                last, words = f"after {self.elapsed_seconds:.0f} s: {self._intake.doing}", None
             self._tell(f"after {self.elapsed_seconds:.0f} s it {words}" if words else last)
 
     def _died(self, before: State) -> V4DeployError:
@@ -270,6 +312,17 @@ class Supervisor:
             f"{self._spec.engine} ended with {ended} {when}{cause}",
             hint=diagnosis.fix if diagnosis else f"read its whole output: {self._log_path}",
             details=_last_words(process.tail(_SHOWN_LINES), diagnosis.line if diagnosis else ""),
+        )
+
+    def _rejected(self) -> V4DeployError:
+        assert self._rejection is not None, "it is what was refused"
+        message, hint = self._rejection.message, self._rejection.hint
+        lines = self._running_process().tail(_DIAGNOSED_LINES)
+        diagnosis = diagnose(self._spec.engine, (*lines, message), None) if hint is None else None
+        return LaunchError(
+            f"{message}: {diagnosis.cause}" if diagnosis else message,
+            hint=hint or (diagnosis.fix if diagnosis else f"read its whole output: {self._log_path}"),
+            details=_last_words(lines[-_SHOWN_LINES:], diagnosis.line if diagnosis and diagnosis.line in lines else ""),
         )
 
     def _gave_up(self, before: State) -> V4DeployError:
@@ -298,6 +351,8 @@ class Supervisor:
     def _was_doing(self, state: State) -> str:
         if state is State.WARMING and self.first_completion is not None:
             return f"answering the smoke test ({self._trial.asking})"
+        if state is State.LOADING and self._intake is not None and self._intake.is_running:
+            return self._intake.doing
         words = (
             doing(self._running_process().tail(_DIAGNOSED_LINES)) if state in {State.STARTING, State.LOADING} else None
         )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import re
 from typing import Any
+
+import psutil
 
 from v4deploy.domain.engine import EngineId
 from v4deploy.serve.health import Endpoint, fetch
@@ -14,11 +17,21 @@ _SECONDS = 5.0
 _VLLM = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})?\s+([0-9.e+]+)\s*$", re.MULTILINE)
 
 
-def requests_in_flight(endpoint: Endpoint, engine: EngineId) -> int | None:
-    """Running and waiting ones; None where the engine does not tell. Never raises for what a server can do."""
-    path = {EngineId.LLAMA_CPP: "/slots", EngineId.VLLM: "/metrics", EngineId.MINDIE: "/metrics"}.get(engine)
-    if path is None:
-        return None
+def requests_in_flight(endpoint: Endpoint, engine: EngineId, pid: int | None = None) -> int | None:
+    """Running and waiting ones; None where the engine does not tell. Never raises for what a server can do.
+
+    Args:
+        endpoint: where the engine listens.
+        engine: which one it is.
+        pid: its process; only Ollama's has to be known.
+    """
+    path = "/slots" if engine in {EngineId.LLAMA_CPP, EngineId.OLLAMA} else "/metrics"
+    if engine is EngineId.OLLAMA:
+        # It does not tell itself; the llama-server that it has started does.
+        port = None if pid is None else _runner_port(pid)
+        if port is None:
+            return None
+        endpoint = Endpoint(bind="127.0.0.1", port=port)
     try:
         status, body = fetch(endpoint, path, timeout_seconds=_SECONDS)
     except (OSError, http.client.HTTPException):
@@ -26,7 +39,7 @@ def requests_in_flight(endpoint: Endpoint, engine: EngineId) -> int | None:
     if status != http.client.OK:
         return None
     text = body.decode("utf-8", "replace")
-    return busy_slots(text) if engine is EngineId.LLAMA_CPP else vllm_requests(text)
+    return busy_slots(text) if path == "/slots" else vllm_requests(text)
 
 
 def busy_slots(text: str) -> int | None:
@@ -42,3 +55,19 @@ def vllm_requests(text: str) -> int | None:
     """Of vLLM's `/metrics`."""
     counts = _VLLM.findall(text)
     return round(sum(float(count) for count in counts)) if counts else None
+
+
+def port_argument(argv: list[str]) -> int | None:
+    """The value of `--port` in a command line; None where it has none."""
+    values = [value for flag, value in itertools.pairwise(argv) if flag == "--port" and value.isdecimal()]
+    return int(values[0]) if values else None
+
+
+def _runner_port(pid: int) -> int | None:
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+        ports = [port for child in children if (port := port_argument(child.cmdline())) is not None]
+    except psutil.Error:
+        return None
+    # With one model there is one; of several nobody knows which is meant.
+    return ports[0] if len(ports) == 1 else None

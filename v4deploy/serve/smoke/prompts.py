@@ -56,11 +56,14 @@ class Dialect:
     Attributes:
         thinks: it may think before it answers, so answers need room; false where it took the request not to.
         is_read: somebody judges its answers; what nobody reads need not be long.
+        takes_effort: it is asked not to think by `reasoning_effort`, and reads no template arguments (Ollama, whose
+            models think unless they are asked not to).
     """
 
     model: str
     thinks: bool = False
     is_read: bool = True
+    takes_effort: bool = False
 
     def request(
         self, *turns: str, tokens: int = ANSWER_TOKENS, stream: bool = False, tools: bool = False
@@ -79,7 +82,9 @@ class Dialect:
             body["stream_options"] = {"include_usage": True}
         if tools:
             body |= {"tools": [_TOOL], "tool_choice": "auto"}
-        if not self.thinks:
+        if not self.thinks and self.takes_effort:
+            body["reasoning_effort"] = "none"
+        elif not self.thinks:
             # V4's templates call it `thinking`; others listen to `enable_thinking`.
             body["chat_template_kwargs"] = {"thinking": False, "enable_thinking": False}
         return body

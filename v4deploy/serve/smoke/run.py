@@ -36,6 +36,7 @@ class SmokeWish:
         micro_batch_tokens: the long prompt takes more than this.
         context_tokens: what fits in one sequence; None when not known.
         timeout_seconds: longest silence of the endpoint, for each request.
+        takes_effort: it is asked not to think by `reasoning_effort`, and reads no template arguments (Ollama).
     """
 
     model: str
@@ -44,6 +45,7 @@ class SmokeWish:
     context_tokens: int | None = None
     timeout_seconds: float = 300.0
     path: str = CHAT_PATH
+    takes_effort: bool = False
 
 
 def smoke_test(
@@ -82,7 +84,7 @@ def examine(
     """
     judge = Judge(content_judged=wish.content_judged)
     on_check("a question with a known answer")
-    dialect, first = _first(ask, Dialect(model=wish.model, is_read=wish.content_judged))
+    dialect, first = _first(ask, Dialect(model=wish.model, is_read=wish.content_judged, takes_effort=wish.takes_effort))
     checks = judge.chat(first)
     if checks[0].outcome is Outcome.FAIL:
         rest = not_run(tuple(CheckId)[2:], "there was no first completion")

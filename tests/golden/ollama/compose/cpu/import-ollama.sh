@@ -15,14 +15,15 @@
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 
 # Ollama's own library has V4 in the cloud only (`ollama pull deepseek-v4-flash` fetches no weights), and it cannot pull
-# split files from a hub. It copies every file and then writes one merged file, so while this
-# runs its store takes 2 times the size of the model beside the files here.
+# split files from a hub. It copies every file, and before 0.35.0 it then writes one merged file, so that its
+# store takes twice the size of the model beside the files here; the copies go when Ollama starts the next time.
 # OLLAMA_URL: where Ollama answers. OLLAMA_MODELS: its store, for the check of free space.
 set -eu
 
 url=${OLLAMA_URL:-http://127.0.0.1:11434}
 model=v4-flash-0731
 minimum_version=0.32.6
+unmerged_version=0.35.0
 
 fail() {
     printf 'error: %s\n' "$1" >&2
@@ -57,12 +58,31 @@ check_server() {
         fail "Ollama $version is too old for this model: it takes $minimum_version or newer" "update Ollama"
 }
 
+# look FILE NAME_IN_JSON SHA256 (empty: computed here)
+number=0
+total_bytes=0
+missing_bytes=0
+look() {
+    number=$((number + 1))
+    [ -r "$1" ] || fail "cannot read $1" "fetch the weights again: v4deploy pull"
+    bytes=$(($(wc -c <"$1")))
+    [ -n "$3" ] || echo "hashing $number of 5 ($((bytes / 1048576)) MiB): $1"
+    digest=${3:-$(sha256_of "$1")}
+    [ -n "$digest" ] || fail "no SHA-256 of $1"
+    status=$(call --head --output /dev/null --write-out '%{http_code}' "$url/api/blobs/sha256:$digest") ||
+        fail "Ollama went away"
+    total_bytes=$((total_bytes + bytes))
+    if [ "$status" = 200 ]; then
+        echo "already there: $1"
+    else
+        missing_bytes=$((missing_bytes + bytes))
+        printf '%s %s %s\n' "$digest" "$bytes" "$1" >>"$work/missing"
+    fi
+    [ ! -s "$work/files" ] || printf ',' >>"$work/files"
+    printf '%s:"sha256:%s"' "$2" "$digest" >>"$work/files"
+}
+
 check_space() {
-    total_bytes=0
-    for file in "$@"; do
-        [ -r "$file" ] || fail "cannot read $file" "fetch the weights again: v4deploy pull"
-        total_bytes=$((total_bytes + $(wc -c <"$file")))
-    done
     case $url in
     http://127.* | http://localhost* | 'http://[::1]'*) ;;
     *) echo "Ollama runs elsewhere: its free space is not checked"; return ;;
@@ -73,41 +93,33 @@ check_space() {
     done
     free_kib=$(df -Pk "$store" | awk 'NR == 2 { print $4 }')
     [ -n "$free_kib" ] || fail "the free space of $store cannot be read" "set OLLAMA_MODELS to Ollama's store"
-    needed_kib=$((total_bytes * 2 / 1024))
+    needed_kib=$((missing_bytes / 1024))
+    ! is_older "$version" "$unmerged_version" || needed_kib=$((needed_kib + total_bytes / 1024))
     [ "$free_kib" -ge "$needed_kib" ] ||
         fail "$store has $((free_kib / 1048576)) GiB free, the import takes $((needed_kib / 1048576)) GiB" \
             "make room; if Ollama keeps its models elsewhere, set OLLAMA_MODELS to that directory"
 }
 
-# upload FILE NAME_IN_JSON SHA256 (empty: computed here)
-number=0
 upload() {
-    number=$((number + 1))
-    size="$(($(wc -c <"$1") / 1048576)) MiB"
-    [ -n "$3" ] || echo "hashing $number of 5 ($size): $1"
-    digest=${3:-$(sha256_of "$1")}
-    [ -n "$digest" ] || fail "no SHA-256 of $1"
-    blob="$url/api/blobs/sha256:$digest"
-    status=$(call --head --output /dev/null --write-out '%{http_code}' "$blob") || fail "Ollama went away"
-    if [ "$status" = 200 ]; then
-        echo "already there: $1"
-    else
-        echo "copying $number of 5 ($size): $1"
+    number=0
+    while read -r digest bytes file; do
+        number=$((number + 1))
+        echo "copying $number of $(($(wc -l <"$work/missing"))) ($((bytes / 1048576)) MiB): $file"
         [ ! -t 2 ] || progress=--progress-bar
         # --upload-file streams; --data-binary would first read the whole file into memory.
-        status=$(call --request POST --header 'Expect:' --upload-file "$1" --output "$work/answer" \
-            --write-out '%{http_code}' "$blob") || fail "copying $1 broke off" "run this script again"
+        status=$(call --request POST --header 'Expect:' --upload-file "$file" --output "$work/answer" \
+            --write-out '%{http_code}' "$url/api/blobs/sha256:$digest" </dev/null) ||
+            fail "copying $file broke off" "run this script again"
         progress=--silent
         [ "$status" = 201 ] || [ "$status" = 200 ] ||
-            fail "Ollama refused $1 ($status): $(cat "$work/answer")" \
+            fail "Ollama refused $file ($status): $(cat "$work/answer")" \
                 "check the files with v4deploy verify, and the free space of its store"
-    fi
-    [ ! -s "$work/files" ] || printf ',' >>"$work/files"
-    printf '%s:"sha256:%s"' "$2" "$digest" >>"$work/files"
+    done <"$work/missing"
 }
 
 create() {
-    echo "merging: Ollama writes one file of $((total_bytes / 1048576)) MiB and hashes it, which takes as long as reading and writing it"
+    ! is_older "$version" "$unmerged_version" ||
+        echo "merging: Ollama writes one file of $((total_bytes / 1048576)) MiB and hashes it, which takes as long as reading and writing it"
     {
         printf '%s' '{"model":"v4-flash-0731","files":{'
         cat "$work/files"
@@ -129,18 +141,15 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 : >"$work/files"
+: >"$work/missing"
 
 check_server
-check_space \
-    /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00001-of-00005.gguf \
-    /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00002-of-00005.gguf \
-    /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00003-of-00005.gguf \
-    /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00004-of-00005.gguf \
-    /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00005-of-00005.gguf
-upload /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00001-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00001-of-00005.gguf"' ''
-upload /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00002-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00002-of-00005.gguf"' ''
-upload /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00003-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00003-of-00005.gguf"' ''
-upload /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00004-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00004-of-00005.gguf"' ''
-upload /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00005-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00005-of-00005.gguf"' ''
+look /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00001-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00001-of-00005.gguf"' ''
+look /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00002-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00002-of-00005.gguf"' ''
+look /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00003-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00003-of-00005.gguf"' ''
+look /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00004-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00004-of-00005.gguf"' ''
+look /srv/models/weights/UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00005-of-00005.gguf '"DeepSeek-V4-Flash-0731-UD-Q4_K_XL-00005-of-00005.gguf"' ''
+check_space
+upload
 create
 echo "imported: ollama run $model"

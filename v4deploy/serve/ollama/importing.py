@@ -102,7 +102,8 @@ class OllamaJob:
         told = ""
         for step in self._api.create(request):
             voice.doing = f"making the model: {_words(step)}"
-            if step.status != told:
+            # A line for each layer says nothing to a user but its hash.
+            if step.status != told and "layer sha256:" not in step.status:
                 told = step.status
                 voice.say(f"making the model: {told}")
 

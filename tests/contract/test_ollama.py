@@ -6,6 +6,7 @@ What V4 needs of newer releases (merged or kept parts, llama.cpp's server) is no
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -29,8 +30,8 @@ from v4deploy.domain.model_import import ImportedFile, ModelImport
 from v4deploy.engines import ollama as engine
 from v4deploy.probes.engines import parse_ollama_version
 from v4deploy.render.render import render
-from v4deploy.serve.health import Endpoint, Health, check_health
-from v4deploy.serve.intake import Intake
+from v4deploy.serve.health import Endpoint, Health, check_health, fetch
+from v4deploy.serve.intake import Intake, Voice
 from v4deploy.serve.ollama.api import OllamaApi
 from v4deploy.serve.ollama.importing import OllamaJob
 from v4deploy.serve.ollama.store import Store
@@ -152,12 +153,20 @@ def test_it_is_ready_when_it_answered_and_stops_when_asked(served: Served, llama
     )
 
 
-def test_all_parts_of_a_v4_are_taken_and_its_death_while_loading_is_told(served: Served, tmp_path: Path) -> None:
+def test_its_death_while_loading_is_told(served: Served, tmp_path: Path) -> None:
+    """Of the second part of a V4 alone, which has no vocabulary."""
+    write_tiny(tmp_path / "v4", seed=1)
+    with pytest.raises(LaunchError, match="ollama ended with exit code 2 while loading the weights") as caught:
+        served.run(wanted(sorted((tmp_path / "v4").iterdir())[1]))
+    assert caught.value.details
+
+
+def test_all_parts_of_a_v4_are_taken(served: Served, tmp_path: Path) -> None:
+    """It does not know their kind of numbers, and fails or dies of the part that it opens first."""
     write_tiny(tmp_path / "v4", seed=1)
     parts = wanted(*sorted((tmp_path / "v4").iterdir()))
-    with pytest.raises(LaunchError, match="ollama ended with exit code 2 while loading the weights") as caught:
+    with pytest.raises(LaunchError, match=r"while loading the weights|could not load tiny: HTTP 500: unable to load"):
         served.run(parts)
-    assert caught.value.details
     # It kept the parts: the manifest alone, without our receipt, tells that they are what was asked for.
     shutil.rmtree(tmp_path / "receipts")
     known = tuple(replace(file, sha256=_sha256(Path(file.path))) for file in parts.files)
@@ -189,15 +198,66 @@ def test_copies_of_an_interrupted_import_outlive_a_start(served: Served, llama: 
         assert not OllamaApi(endpoint, patience_seconds=20).has_blob(digest)
 
 
-def test_the_import_script_hands_the_model_over(served: Served, tmp_path: Path) -> None:
-    path = write_tiny_llama(tmp_path / "my weights.gguf")
+def _written(path: Path) -> dict[str, str]:
+    """The files of target `script` for a plan whose weights are this one file."""
     files = (WeightFile(path=path.name, role=FileRole.MAIN),)
     checkpoint = replace(FLASH_OLLAMA.chosen.checkpoint, files=files)
     plan = replace(FLASH_OLLAMA, chosen=replace(FLASH_OLLAMA.chosen, checkpoint=checkpoint))
-    options = LaunchOptions(weights_dir=str(tmp_path), served_name="tiny")
+    options = LaunchOptions(weights_dir=str(path.parent), served_name="tiny")
     values = engine.values(plan, options, shipped_profile(EngineId.OLLAMA), "script")
     artefacts = render("ollama", "script", values, shipped_templates()).artefacts
-    (text,) = (artefact.text for artefact in artefacts if artefact.path == "import-ollama.sh")
+    return {artefact.path: artefact.text for artefact in artefacts}
+
+
+def test_the_modelfile_makes_the_model(served: Served, tmp_path: Path) -> None:
+    text = _written(write_tiny_llama(tmp_path / "my weights.gguf"))["Modelfile"]
+    # An instruction that came later.
+    assert text.count("REQUIRES 0.32.6\n") == 1
+    (tmp_path / "Modelfile").write_text(text.replace("REQUIRES 0.32.6\n", ""))
+    with served.running() as endpoint:
+        client = os.environ | {"OLLAMA_HOST": endpoint.base_url, "HOME": str(tmp_path)}
+        made = [str(ollama()), "create", "tiny", "--file", str(tmp_path / "Modelfile")]
+        subprocess.run(made, capture_output=True, text=True, check=True, env=client)
+        shown = subprocess.run([ollama(), "show", "tiny"], capture_output=True, text=True, check=True, env=client)
+    assert re.search(r"num_ctx\s+65536", shown.stdout)
+    assert re.search(r"top_p\s+1\b", shown.stdout)
+    assert "MIT" in shown.stdout
+
+
+def test_the_plans_variables_are_read_as_they_are_meant(served: Served) -> None:
+    profile = shipped_profile(EngineId.OLLAMA)
+    variables = dict(engine.environment(FLASH_OLLAMA, LaunchOptions(weights_dir="/w"), profile))
+    del variables["OLLAMA_HOST"]
+    with served.running(*variables.items()):
+        (line,) = [line for line in served.log.read_text().splitlines() if 'msg="server config"' in line]
+    meant = {
+        "OLLAMA_CONTEXT_LENGTH": "65536",
+        "OLLAMA_NUM_PARALLEL": "2",
+        "OLLAMA_MAX_LOADED_MODELS": "1",
+        # Forever: the largest duration that Go has.
+        "OLLAMA_KEEP_ALIVE": "2562047h47m16.854775807s",
+        "OLLAMA_LOAD_TIMEOUT": "17m56s",
+        "OLLAMA_FLASH_ATTENTION": "true",
+        "OLLAMA_KV_CACHE_TYPE": "f16",
+    }
+    for name, value in meant.items():
+        assert f" {name}:{value} " in line
+    # These came later.
+    assert set(variables) - set(meant) <= {"OLLAMA_NO_CLOUD", "OLLAMA_VULKAN"}
+
+
+def test_a_loaded_model_stays(served: Served, llama: ModelImport) -> None:
+    with served.running() as endpoint:
+        api = OllamaApi(endpoint, patience_seconds=60)
+        assert OllamaJob(api, llama, served.store).run(Voice()) is None
+        _, body = fetch(endpoint, "/api/ps", timeout_seconds=5)
+    (model,) = json.loads(body)["models"]
+    assert model["name"] == "tiny:latest"
+    assert int(model["expires_at"][:4]) > 2100
+
+
+def test_the_import_script_hands_the_model_over(served: Served, tmp_path: Path) -> None:
+    text = _written(write_tiny_llama(tmp_path / "my weights.gguf"))["import-ollama.sh"]
     # The only thing that this old server is excused from.
     assert text.count("minimum_version=0.32.6\n") == 1
     script = tmp_path / "import-ollama.sh"

@@ -1,20 +1,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.serve.fake_ollama import FakeOllama, serving
 from tests.support_golden import assert_golden, shipped_profile, shipped_templates
 from tests.support_plans import FLASH_M3_ULTRA, FLASH_OFFLOAD, FLASH_OLLAMA, WEIGHTS_DIR, gguf_files, host
 from v4deploy.domain.artefact import ArtefactSet
@@ -167,70 +162,7 @@ def test_golden(case: str, plan: Plan) -> None:
     assert_golden(rendered(plan), case)
 
 
-# The import script is run for real, against a server that speaks the four calls that it makes.
-
-
-@dataclass
-class FakeOllama:
-    """What the server was asked, and how it behaves: `last_line` is how the stream of create ends."""
-
-    version: str = "0.33.0"
-    last_line: str = '{"status":"success"}'
-    port: int = 0
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    uploads: int = 0
-    created: list[dict[str, Any]] = field(default_factory=list)
-
-
-class Handler(BaseHTTPRequestHandler):
-    state: FakeOllama
-
-    def do_GET(self) -> None:
-        self.answer(200, json.dumps({"version": self.state.version}))
-
-    def do_HEAD(self) -> None:
-        self.answer(200 if self.digest in self.state.blobs else 404, "")
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path == "/api/create":
-            self.state.created.append(json.loads(body))
-            self.answer(200, '{"status":"parsing GGUF"}\n{"status":"writing manifest"}\n' + self.state.last_line + "\n")
-            return
-        self.state.uploads += 1
-        if self.digest != hashlib.sha256(body).hexdigest():
-            self.answer(400, '{"error":"digest mismatch"}')
-            return
-        self.state.blobs[self.digest] = body
-        self.answer(201, "")
-
-    @property
-    def digest(self) -> str:
-        return self.path.removeprefix("/api/blobs/sha256:")
-
-    def answer(self, status: int, text: str) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(text.encode())
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-        pass
-
-
-@contextmanager
-def serving(state: FakeOllama) -> Iterator[FakeOllama]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"state": state}))
-    state.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield state
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+# The import script is run for real, against a stand-in for Ollama.
 
 
 CONTENTS = (b"header only", b"weights " * 50_000, b"more")
@@ -245,6 +177,10 @@ class Import:
 
     directory: Path
     plan: Plan
+
+    def into(self, fake: FakeOllama, **variables: str) -> subprocess.CompletedProcess[str]:
+        with serving(fake) as port:
+            return self.run(port, **variables)
 
     def run(self, port: int, **variables: str) -> subprocess.CompletedProcess[str]:
         options = LaunchOptions(weights_dir=str(self.directory / "my weights"), port=port)
@@ -271,13 +207,21 @@ def imported(tmp_path: Path) -> Import:
     return Import(directory=tmp_path, plan=chosen(FLASH_OLLAMA, checkpoint=checkpoint))
 
 
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeOllama:
+    return FakeOllama(tmp_path / "store")
+
+
+def copied(fake: FakeOllama) -> int:
+    return sum(asked.startswith("POST /api/blobs/") for asked in fake.asked)
+
+
 @NEEDS
-def test_imports_every_file_under_its_own_name(imported: Import) -> None:
-    with serving(FakeOllama()) as server:
-        done = imported.run(server.port)
+def test_imports_every_file_under_its_own_name(imported: Import, fake: FakeOllama) -> None:
+    done = imported.into(fake)
     assert (done.returncode, done.stderr) == (0, "")
-    assert set(server.blobs.values()) == set(CONTENTS)
-    (request,) = server.created
+    assert copied(fake) == len(CONTENTS)
+    (request,) = fake.created
     assert request["files"] == {
         f"v4-{number:05d}-of-00003.gguf": f"sha256:{hashlib.sha256(content).hexdigest()}"
         for number, content in enumerate(CONTENTS, start=1)
@@ -291,58 +235,57 @@ def test_imports_every_file_under_its_own_name(imported: Import) -> None:
 
 
 @NEEDS
-def test_a_second_run_copies_nothing_again(imported: Import) -> None:
-    with serving(FakeOllama()) as server:
-        imported.run(server.port)
-        done = imported.run(server.port)
-    assert (done.returncode, server.uploads) == (0, len(CONTENTS))
+def test_a_second_run_copies_nothing_again(imported: Import, fake: FakeOllama) -> None:
+    imported.into(fake)
+    done = imported.into(fake)
+    assert (done.returncode, copied(fake)) == (0, len(CONTENTS))
     assert done.stdout.count("already there") == len(CONTENTS)
 
 
 @NEEDS
-def test_a_digest_from_the_catalogue_is_used_and_a_damaged_file_is_found(imported: Import) -> None:
+def test_a_digest_from_the_catalogue_is_used_and_a_damaged_file_is_found(imported: Import, fake: FakeOllama) -> None:
     checkpoint = imported.plan.chosen.checkpoint
     files = tuple(replace(file, sha256="0" * 64) for file in checkpoint.files)
     damaged = Import(
         directory=imported.directory, plan=chosen(imported.plan, checkpoint=replace(checkpoint, files=files))
     )
-    with serving(FakeOllama()) as server:
-        done = damaged.run(server.port)
+    done = damaged.into(fake)
     assert done.returncode == 1
     assert "Ollama refused" in done.stderr
     assert "digest mismatch" in done.stderr
-    assert not server.created
+    assert not fake.created
 
 
 @NEEDS
 @pytest.mark.parametrize(
-    ("last_line", "message"),
+    ("faults", "message", "said"),
     [
-        ('{"error":"exit status 1: unknown architecture"}', "could not make the model"),
-        ('{"status":"converting"}', "broke off before it was done"),
+        ("breaks-create", "could not make the model", "failed to validate GGUF"),
+        ("ends-create", "broke off before it was done", "writing manifest"),
     ],
 )
-def test_a_creation_that_does_not_succeed_is_an_error(imported: Import, last_line: str, message: str) -> None:
-    with serving(FakeOllama(last_line=last_line)) as server:
-        done = imported.run(server.port)
+def test_a_creation_that_does_not_succeed_is_an_error(
+    imported: Import, tmp_path: Path, faults: str, message: str, said: str
+) -> None:
+    done = imported.into(FakeOllama(tmp_path / "store", faults=faults))
     assert done.returncode == 1
     assert message in done.stderr
-    assert last_line in done.stdout
+    assert said in done.stdout
 
 
 @NEEDS
-def test_an_old_ollama_is_refused_before_anything_is_copied(imported: Import) -> None:
-    with serving(FakeOllama(version="0.9.10")) as server:
-        done = imported.run(server.port)
+def test_an_old_ollama_is_refused_before_anything_is_copied(imported: Import, tmp_path: Path) -> None:
+    fake = FakeOllama(tmp_path / "store", version="0.9.10")
+    done = imported.into(fake)
     assert done.returncode == 1
     assert "Ollama 0.9.10 is too old" in done.stderr
-    assert server.uploads == 0
+    assert copied(fake) == 0
 
 
 @NEEDS
-def test_no_ollama_is_said_with_the_next_step(imported: Import) -> None:
-    with serving(FakeOllama()) as server:
-        port = server.port
+def test_no_ollama_is_said_with_the_next_step(imported: Import, fake: FakeOllama) -> None:
+    with serving(fake) as port:
+        pass
     done = imported.run(port)
     assert done.returncode == 1
     assert f"no Ollama answers at http://127.0.0.1:{port}" in done.stderr
@@ -350,35 +293,46 @@ def test_no_ollama_is_said_with_the_next_step(imported: Import) -> None:
 
 
 @NEEDS
-def test_a_missing_file_stops_it_before_anything_is_copied(imported: Import) -> None:
+def test_a_missing_file_stops_it_before_anything_is_copied(imported: Import, fake: FakeOllama) -> None:
     (imported.directory / "my weights" / "UD-Q4_K_XL" / "v4-00002-of-00003.gguf").unlink()
-    with serving(FakeOllama()) as server:
-        done = imported.run(server.port)
+    done = imported.into(fake)
     assert done.returncode == 1
     assert "cannot read" in done.stderr
-    assert server.uploads == 0
+    assert copied(fake) == 0
 
 
 @NEEDS
-def test_too_little_space_stops_it_before_anything_is_copied(imported: Import) -> None:
+@pytest.mark.parametrize(("version", "free_kib", "code"), [("0.33.0", 600, 1), ("0.35.0", 600, 0), ("0.35.0", 300, 1)])
+def test_too_little_space_stops_it_before_anything_is_copied(
+    imported: Import, tmp_path: Path, version: str, free_kib: int, code: int
+) -> None:
+    """The files take 391 KiB, and before 0.35.0 the merged one as much again."""
     tools = imported.directory / "tools"
     tools.mkdir()
-    (tools / "df").write_text("#!/bin/sh\necho header\necho /dev/x 100 99 1 99% /\n")
+    (tools / "df").write_text(f"#!/bin/sh\necho header\necho /dev/x 1000 1 {free_kib} 1% /\n")
     (tools / "df").chmod(0o755)
-    with serving(FakeOllama()) as server:
-        done = imported.run(server.port, PATH=f"{tools}:{os.environ['PATH']}")
-    assert done.returncode == 1
-    assert "the import takes" in done.stderr
-    assert server.uploads == 0
+    fake = FakeOllama(tmp_path / "store", version=version)
+    done = imported.into(fake, PATH=f"{tools}:{os.environ['PATH']}")
+    assert done.returncode == code
+    assert ("the import takes" in done.stderr, copied(fake)) == ((True, 0) if code else (False, 3))
 
 
 @NEEDS
-def test_nothing_is_left_in_the_temporary_directory(imported: Import) -> None:
+def test_what_is_in_the_store_needs_no_room_again(imported: Import, fake: FakeOllama) -> None:
+    imported.into(fake)
+    tools = imported.directory / "tools"
+    tools.mkdir()
+    (tools / "df").write_text("#!/bin/sh\necho header\necho /dev/x 1000 1 600 1% /\n")
+    (tools / "df").chmod(0o755)
+    assert imported.into(fake, PATH=f"{tools}:{os.environ['PATH']}").returncode == 0
+
+
+@NEEDS
+def test_nothing_is_left_in_the_temporary_directory(imported: Import, fake: FakeOllama) -> None:
     temporary = imported.directory / "tmp"
     temporary.mkdir()
-    with serving(FakeOllama()) as server:
-        assert imported.run(server.port, TMPDIR=str(temporary)).returncode == 0
-        assert imported.run(0, TMPDIR=str(temporary)).returncode == 1
+    assert imported.into(fake, TMPDIR=str(temporary)).returncode == 0
+    assert imported.run(0, TMPDIR=str(temporary)).returncode == 1
     assert not list(temporary.iterdir())
 
 

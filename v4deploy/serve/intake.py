@@ -62,7 +62,7 @@ class Intake:
     is_done: bool = False
     importing_seconds: float = 0.0
     _voice: Voice = field(default_factory=Voice)
-    _outcome: queue.SimpleQueue[IntakeFailure | None] = field(default_factory=queue.SimpleQueue)
+    _outcome: queue.SimpleQueue[IntakeFailure | Exception | None] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
     _looked_at: float = 0.0
 
@@ -85,22 +85,31 @@ class Intake:
         self._thread.start()
 
     def hear(self) -> str | IntakeFailure | None:
-        """What has come since: something to tell, a failure, or nothing; sets `is_done` once the model is loaded."""
+        """What has come since: something to tell, a failure, or nothing; sets `is_done` once the model is loaded.
+
+        Raises:
+            Exception: what the job did not expect.
+        """
         now = time.monotonic()
         self.importing_seconds += (now - self._looked_at) * self._voice.is_importing
         self._looked_at = now
         if (said := self._voice.next_said()) is not None:
             return said
         try:
-            failure = self._outcome.get_nowait()
+            outcome = self._outcome.get_nowait()
         except queue.Empty:
             return None
         # What was said between the two looks comes first.
         if (said := self._voice.next_said()) is not None:
-            self._outcome.put(failure)
+            self._outcome.put(outcome)
             return said
-        self.is_done = failure is None
-        return failure
+        if isinstance(outcome, Exception):
+            raise outcome
+        self.is_done = outcome is None
+        return outcome
 
     def _run(self) -> None:
-        self._outcome.put(self.job.run(self._voice))
+        try:
+            self._outcome.put(self.job.run(self._voice))
+        except Exception as error:  # noqa: BLE001 - it would end in a thread that nobody waits for; `hear` raises it
+            self._outcome.put(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -107,6 +108,17 @@ def test_a_store_without_room_is_told_before_anything_starts(
     assert "has 10.0 MB free, and the import of tiny-1 takes 17.1 MB" in ran.stderr
     assert "OLLAMA_MODELS=DIR" in ran.stderr
     assert not (tmp_path / "store").exists()
+
+
+def test_an_ollama_is_asked_not_to_think_by_the_smoke_test_of_an_address(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    """The stand-in thinks all its tokens away, as models in Ollama do unless they are asked not to."""
+    fake = FakeOllama(tmp_path / "other")
+    digest = f"sha256:{hashlib.sha256(b'GGUF').hexdigest()}"
+    fake.receive(digest, b"GGUF")
+    list(fake.create({"model": "v4", "files": {"v4.gguf": digest}}))
+    with serving(fake) as port:
+        ran = v4deploy("smoke", f"http://127.0.0.1:{port}", "--long-prompt", "256")
+    assert ran.code == 0, ran.stderr
 
 
 def test_an_ollama_that_is_too_old_is_told(

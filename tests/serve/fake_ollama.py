@@ -152,6 +152,9 @@ class FakeOllama:
             raise RefusedError(500, "llama-server process has terminated: exit status 1")
         self.loaded.add(model)
 
+    def models(self) -> list[str]:
+        return [path.parent.name for path in (self.store / "manifests").rglob("latest")]
+
     def parameters(self, model: str) -> dict[str, Any]:
         layers = self._layers(model) or []
         (layer,) = [layer for layer in layers if layer["mediaType"] == f"{_LAYER}params"]
@@ -215,8 +218,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         models = [{"name": model, "model": model} for model in sorted(self.fake.loaded)]
+        listed = [{"id": f"{model}:latest", "owned_by": "library"} for model in self.fake.models()]
         known: dict[str, dict[str, Any]] = {
             "/api/version": {"version": self.fake.version},
+            "/v1/models": {"object": "list", "data": listed},
             "/api/ps": {"models": models},
         }
         if "busy" in self.fake.faults:

@@ -98,6 +98,7 @@ def test_a_model_of_that_name_from_other_files_is_replaced(
 ) -> None:
     now = standing(files=files, manifest=manifest, receipt=receipt)
     assert (now.is_imported, now.replaces) == (False, True)
+    assert now.is_ours is (receipt is not None and manifest.sha256 == MERGED.sha256)
     assert now.needed_bytes > 0
 
 

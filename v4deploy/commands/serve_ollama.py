@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from v4deploy.domain.units import format_gb
 from v4deploy.engines.ollama_import import model_import
 from v4deploy.serve.health import Endpoint
 from v4deploy.serve.intake import Intake
-from v4deploy.serve.ollama.api import OllamaApi, OllamaRefusedError
+from v4deploy.serve.ollama.api import OllamaApi, version_at
 from v4deploy.serve.ollama.importing import OllamaJob
 from v4deploy.serve.ollama.store import Standing, Store, store_directory
 
@@ -32,7 +31,7 @@ def refuse_other_ollama(workspace: Workspace, bind: str, port: int) -> tuple[Fin
     Raises:
         LaunchError: one listens there, whoever started it.
     """
-    version = _version_at(bind, port)
+    version = version_at(Endpoint(bind=bind, port=port))
     unit = _unit_state(workspace)
     if version is not None:
         end = "`sudo systemctl stop ollama`" if unit else "quit its app, or stop that `ollama serve`"
@@ -128,24 +127,17 @@ def _room_for_a_pull(workspace: Workspace, plan: Plan, wanted: ModelImport, stor
 def _remarks(wanted: ModelImport, standing: Standing, directory: Path) -> tuple[Finding, ...]:
     if not standing.replaces:
         return ()
+    origin = "made of other files" if standing.is_ours else "and nothing tells which files it was made of"
     return (
         Finding(
             id="engine.ollama.model-replaced",
             severity=Severity.WARN,
-            summary=f"Ollama's store has a model {wanted.model}, and nothing tells which files it was made of",
+            summary=f"Ollama's store has a model {wanted.model} already, {origin}",
             evidence=(Evidence(source=str(directory)),),
             why="it will be made anew from the files of this plan, and the old one goes",
             fix="Ctrl-C now, if it is another model of yours, and `ollama cp` it to another name",
         ),
     )
-
-
-def _version_at(bind: str, port: int) -> str | None:
-    """The version of the Ollama that listens there; None where nobody does, or somebody else."""
-    try:
-        return OllamaApi(Endpoint(bind=bind, port=port), patience_seconds=_SECONDS).version()
-    except (OllamaRefusedError, OSError, http.client.HTTPException):
-        return None
 
 
 def _unit_state(workspace: Workspace) -> str | None:

@@ -13,6 +13,7 @@ from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.domain.errors import CheckFailedError, NotReadyError, UsageError, V4DeployError
 from v4deploy.serve.health import Endpoint, fetch
 from v4deploy.serve.keys import read_api_keys
+from v4deploy.serve.ollama.api import version_at
 from v4deploy.serve.smoke.result import SmokeReport
 from v4deploy.serve.smoke.run import CHAT_PATH, DEFAULT_MICRO_BATCH_TOKENS, SmokeWish, smoke_test
 
@@ -65,6 +66,7 @@ def smoke(request: SmokeRequest, *, report: Report) -> Result[SmokeReport]:
         micro_batch_tokens=request.long_prompt_tokens,
         context_tokens=model.context_tokens,
         timeout_seconds=request.timeout_seconds,
+        takes_effort=not endpoint.prefix and version_at(endpoint) is not None,
     )
     report(Step(name="smoke", state=StepState.STARTED, message=f"{model.id} at {endpoint.base_url}"))
 

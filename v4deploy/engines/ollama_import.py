@@ -24,9 +24,9 @@ server/create_split_gguf.go); before, it writes them into one more file."""
 LICENSE = "MIT"
 """DeepSeek publishes all V4 weights under it."""
 
-_PASSES = 5
-"""Reading or writing of all weights in an import: a part is read and written, the merged file is written, read to be
-hashed, and the parts are read for it."""
+_PASSES = 6
+"""How often an import reads or writes all weights: a part is hashed where nobody told its digest, read and written; for
+the merged file the parts are read, it is written, and read to be hashed."""
 
 
 def model_import(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> ModelImport:

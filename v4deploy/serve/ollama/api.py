@@ -12,6 +12,7 @@ from typing import Any
 from v4deploy.serve.health import Endpoint, connect
 
 _BLOCK_BYTES = 1024 * 1024
+_VERSION_SECONDS = 5.0
 _ANSWER_SECONDS = 30.0
 _MOST_BYTES = 64 * 1024
 
@@ -45,7 +46,7 @@ class OllamaApi:
 
     def version(self) -> str:
         """As it tells it: `0.33.0`."""
-        return read_version(_accepted(*self._ask("GET", "/api/version", None, _ANSWER_SECONDS)))
+        return read_version(_accepted(*self._ask("GET", "/api/version", None, _VERSION_SECONDS)))
 
     def has_blob(self, sha256: str) -> bool:
         """Whether a file with this content is in its store."""
@@ -108,6 +109,14 @@ class OllamaApi:
             return _read(connection)
         finally:
             connection.close()
+
+
+def version_at(endpoint: Endpoint) -> str | None:
+    """The version of the Ollama that listens there; None where nobody does, or somebody else."""
+    try:
+        return OllamaApi(endpoint, patience_seconds=_ANSWER_SECONDS).version()
+    except (OllamaRefusedError, OSError, http.client.HTTPException):
+        return None
 
 
 def read_version(body: bytes) -> str:

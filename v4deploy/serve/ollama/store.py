@@ -77,6 +77,7 @@ class Standing:
         is_imported: it is there, made of these very files.
         has_parameters: and with the parameters wanted now.
         replaces: a model of that name is there, and nobody knows that it was made of these files.
+        is_ours: what is there came of an earlier import, which left a receipt.
         needed_bytes: free space that the import takes.
     """
 
@@ -84,6 +85,7 @@ class Standing:
     is_imported: bool
     has_parameters: bool
     replaces: bool
+    is_ours: bool
     needed_bytes: int
 
 
@@ -212,6 +214,7 @@ def judge(
         is_imported=is_imported,
         has_parameters=is_ours and receipt is not None and receipt.parameters == wanted.parameters,
         replaces=manifest is not None and not is_imported,
+        is_ours=is_ours,
         needed_bytes=0 if is_imported else missing_bytes + merged_bytes,
     )
 

@@ -301,3 +301,57 @@ def test_wrong_launch_settings_are_refused_with_their_line(old: str, new: str, p
 def test_what_takes_the_place_of_a_flag_is_a_flag() -> None:
     with pytest.raises(ProfileError, match=r"test.yaml:\d+: flags.1.replaced_by: `--backend` is not among"):
         read(MINIMAL.replace('until: "0.30.0"', 'until: "0.30.0", replaced_by: --backend'))
+
+
+FAMILIES = """\
+  dspark_since: "0.25.0"
+  chip_families:
+    - families:
+        ascend-a2: {name: Atlas A2, hardware_type: 800I_A2}
+        ascend-a3: {name: Atlas A3, hardware_type: 800I_A3}
+      quantized_weights: true
+      device_nodes: [/dev/manager]
+      mounts: []
+      privileged: true
+      recipe_device_gib: 64
+      refused:
+        - {parallel: tensor, what: it is not documented, source: a tutorial}
+  recipes:
+    - arch: ascend-a2
+      model: v4-flash
+      draft: mtp
+      max_context_tokens: 4096
+      block_tokens: 128
+      draft_config: {method: mtp}
+      arguments: {no-model: true}
+"""
+
+
+def test_families_share_what_does_not_differ() -> None:
+    launch = read(MINIMAL + LAUNCH + FAMILIES).launch
+    assert [(family.arch, family.hardware_type) for family in launch.chip_families] == [
+        ("ascend-a2", "800I_A2"),
+        ("ascend-a3", "800I_A3"),
+    ]
+    assert {family.recipe_device_bytes for family in launch.chip_families} == {64 * 2**30}
+    assert {row.source.source for family in launch.chip_families for row in family.refused} == {"a tutorial"}
+    assert [(recipe.source.source, recipe.source.as_of) for recipe in launch.recipes] == [("a page", "2026-11-22")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"),
+    [
+        ("arch: ascend-a2\n", "arch: ascend-a4\n", "launch.recipes.0.arch", "not listed in"),
+        ("no-model", "modle", "launch.recipes.0.arguments.modle", "no flag of the engine is called"),
+        ("method: mtp", "method: null", "launch.recipes.0.draft_config.method", "null is no value"),
+        ("draft: mtp", "draft: eagle", "launch.recipes.0.draft", "mtp"),
+        ("block_tokens: 128", "block_tokens: 0", "launch.recipes.0", "at least 1"),
+        ('"0.25.0"', "soon", "launch.dspark_since", "not a version"),
+        ("parallel: tensor", "parallel: data", "launch.chip_families.0.refused.0.parallel", "pipeline"),
+        ("      mounts: []\n", "", "launch.chip_families.0.mounts", "required and missing"),
+    ],
+)
+def test_wrong_families_and_recipes_are_refused_with_their_line(old: str, new: str, place: str, words: str) -> None:
+    assert old in FAMILIES
+    with pytest.raises(ProfileError, match=rf"test.yaml:\d+: {re.escape(place)}: .*{words}"):
+        read(MINIMAL + LAUNCH + FAMILIES.replace(old, new))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from v4deploy.catalogue.wire_launch_recipes import FamilyEntry, RecipeEntry, families_of, recipe_of
 from v4deploy.domain.launch_settings import DeviceSettings, KnownDefect, LaunchSettings, ModelSettings
 from v4deploy.domain.source import Source
 from v4deploy.domain.versions import version_numbers
@@ -55,6 +56,9 @@ class LaunchEntry:
     models: tuple[ModelEntry, ...] = ()
     devices: tuple[DeviceEntry, ...] = ()
     known_defects: tuple[DefectEntry, ...] = ()
+    chip_families: tuple[FamilyEntry, ...] = ()
+    recipes: tuple[RecipeEntry, ...] = ()
+    dspark_since: str | None = None
 
 
 _Path = tuple[str | int, ...]
@@ -65,6 +69,7 @@ def launch_of(entry: LaunchEntry | None) -> LaunchSettings:
     """What an engine is started with beside the plan; nothing where its profile has no such key."""
     if entry is None:
         return LaunchSettings()
+    default = Source(source=entry.source, as_of=entry.as_of)
     return LaunchSettings(
         models=tuple(
             ModelSettings(
@@ -97,6 +102,9 @@ def launch_of(entry: LaunchEntry | None) -> LaunchSettings:
             )
             for row in entry.known_defects
         ),
+        chip_families=tuple(family for row in entry.chip_families for family in families_of(row, default)),
+        recipes=tuple(recipe_of(row, default) for row in entry.recipes),
+        dspark_since=entry.dspark_since,
     )
 
 
@@ -119,10 +127,30 @@ def launch_faults(entry: LaunchEntry | None, flags: Collection[str]) -> Iterator
         yield from _argument_faults((*place, "arguments"), row.arguments, flags)
         yield from _argument_faults((*place, "expert_parallel_native"), row.expert_parallel_native, flags)
     for index, defect in enumerate(entry.known_defects):
-        try:
-            version_numbers(defect.version or "0")
-        except ValueError as error:
-            yield ("launch", "known_defects", index, "version"), str(error)
+        yield from _version_faults(("launch", "known_defects", index, "version"), defect.version)
+    yield from _version_faults(("launch", "dspark_since"), entry.dspark_since)
+    yield from _recipe_faults(entry, flags)
+
+
+def _recipe_faults(entry: LaunchEntry, flags: Collection[str]) -> Iterator[_Fault]:
+    archs = [arch for row in entry.chip_families for arch in row.families]
+    for arch in sorted({arch for arch in archs if archs.count(arch) > 1}):
+        yield ("launch", "chip_families"), f"`{arch}` stands twice"
+    for index, row in enumerate(entry.recipes):
+        place = ("launch", "recipes", index)
+        if row.arch not in archs:
+            yield (*place, "arch"), f"`{row.arch}` is not listed in launch.chip_families"
+        if min(row.max_context_tokens, row.block_tokens) < 1:
+            yield place, "tokens are at least 1"
+        yield from _argument_faults((*place, "arguments"), row.arguments, flags)
+        yield from _nulls((*place, "draft_config"), row.draft_config)
+
+
+def _version_faults(place: _Path, version: str | None) -> Iterator[_Fault]:
+    try:
+        version_numbers(version or "0")
+    except ValueError as error:
+        yield place, str(error)
 
 
 def _argument_faults(place: _Path, arguments: Mapping[str, object], flags: Collection[str]) -> Iterator[_Fault]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from v4deploy.domain.launch_recipes import ChipFamily, LaunchRecipe
 from v4deploy.domain.source import Source
 
 Arguments = Mapping[str, object]
@@ -65,11 +66,19 @@ class KnownDefect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSettings:
-    """Everything of `launch:` in an engine's profile; empty for engines that take nothing beside the plan."""
+    """Everything of `launch:` in an engine's profile; empty for engines that take nothing beside the plan.
+
+    Attributes:
+        chip_families, recipes: of engines that run on nothing else than what is documented.
+        dspark_since: the first version that drafts with DSpark; None where every version that knows V4 does.
+    """
 
     models: tuple[ModelSettings, ...] = ()
     devices: tuple[DeviceSettings, ...] = ()
     known_defects: tuple[KnownDefect, ...] = ()
+    chip_families: tuple[ChipFamily, ...] = ()
+    recipes: tuple[LaunchRecipe, ...] = ()
+    dspark_since: str | None = None
 
     def model(self, gguf_arch: str) -> ModelSettings | None:
         """What is known of a model's architecture; None where nothing is."""

@@ -88,3 +88,7 @@ class Recipes:
     plain_tensor_parallel: tuple[Habit, ...] = ()
     undrafted: tuple[Habit, ...] = ()
     memory_shares: tuple[MemoryShare, ...] = ()
+
+    def most_percent(self, archs: frozenset[str | None]) -> int:
+        """The share of a device's memory, in percent, that the engine is given on these architectures at most."""
+        return min((share.percent for share in self.memory_shares if share.arch in {"*", *archs}), default=100)

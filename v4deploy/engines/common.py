@@ -66,14 +66,17 @@ def reachable(bind: str) -> str:
     return f"[{bind}]" if ":" in bind else bind
 
 
-def memory_utilisation(plan: Plan, most: float) -> float:
-    """`gpu-memory-utilization`: the share of a device's memory that the plan was made for, at most `most`.
+def memory_utilisation(plan: Plan, profile: EngineProfile) -> float:
+    """`gpu-memory-utilization`: the share of a device's memory that the plan was made for, at most the profile's.
+
+    Always written, so that a later default of the engine cannot change the arithmetic.
 
     The smallest of the plan's devices, as the engine takes one number for all. More would not start where memory is in
     use, and less would leave no room for the planned cache.
     """
     used = {device.pool_id for device in plan.host.devices if device.index in plan.chosen.layout.device_indices}
-    shares = [most]
+    # What an architecture is given less of is in the plan's budgets already.
+    shares = [profile.recipes.most_percent(frozenset()) / 100]
     for use in plan.pools:
         total = plan.host.pool(use.pool_id).total.size_bytes
         if use.pool_id in used and total and use.budget_bytes is not None:

@@ -43,7 +43,7 @@ def launch_spec(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> L
     return LaunchSpec(
         engine=ID,
         argv=(options.executable or "vllm", "serve", options.weights_dir, *_flags(plan, options, profile)),
-        env=environment(plan),
+        env=environment(plan, profile),
         bind=options.bind,
         port=port_of(options, profile),
         served_name=served_name(plan, options),
@@ -79,18 +79,18 @@ def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: s
 
 
 def _motor_values(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> dict[str, object]:
-    family = plan_family(plan)
+    family = plan_family(plan, profile)
     return {
         "user_config": user_config(plan, options, profile),
-        "env_config": env_config(plan),
+        "env_config": env_config(plan, profile),
         "image": image_name(plan, options, profile),
         "base_image": image_of(plan, replace(options, image=None), profile) or "",
-        "documented_hardware_type": family is not None and family.hardware_type is not None,
+        "documented_hardware_type": family is not None and family.hardware_type_doubt is None,
     }
 
 
 def _container_values(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> dict[str, object]:
-    family = plan_family(plan)
+    family = plan_family(plan, profile)
     inside = replace(options, weights_dir=CONTAINER_WEIGHTS_DIR)
     return {
         "arguments": (CONTAINER_WEIGHTS_DIR, *_flags(plan, inside, profile)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.errors import UsageError
+from v4deploy.domain.launch_recipes import ChipFamily, LaunchRecipe
 from v4deploy.domain.launch_settings import Arguments
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
@@ -14,7 +15,6 @@ from v4deploy.engines.common import (
     served_name,
     visible_devices_env,
 )
-from v4deploy.engines.mindie_recipes import ENVIRONMENT, AscendFamily, Recipe, family_of, recipe_of
 from v4deploy.engines.vllm_arguments import (
     OFFLINE_ENV,
     SHUTDOWN_SECONDS,
@@ -25,23 +25,27 @@ from v4deploy.engines.vllm_arguments import (
 from v4deploy.engines.vllm_flags import split_by_version
 from v4deploy.engines.vllm_support import device_architectures
 
-NPU_MEMORY_UTILIZATION = 0.9
-"""At most this: every one-server recipe of V4-Flash has it (vLLM-Ascend tutorials of 2026-08)."""
 
-
-def plan_family(plan: Plan) -> AscendFamily | None:
+def plan_family(plan: Plan, profile: EngineProfile) -> ChipFamily | None:
     """The family of all the plan's devices; None where they are of several, or of one without a recipe."""
     architectures = device_architectures(plan)
-    return family_of(architectures[0]) if len(architectures) == 1 else None
+    if len(architectures) != 1:
+        return None
+    return next((family for family in profile.launch.chip_families if family.arch == architectures[0]), None)
 
 
-def plan_recipe(plan: Plan) -> Recipe | None:
-    """The recipe for the plan's model and family; None where nothing is documented for one server."""
-    family = plan_family(plan)
-    draft = plan.release.draft
+def plan_recipe(plan: Plan, profile: EngineProfile) -> LaunchRecipe | None:
+    """The recipe for the plan's model, family and draft kind, else the first for model and family.
+
+    None where nothing is documented for one server.
+    """
+    family = plan_family(plan, profile)
     if family is None:
         return None
-    return recipe_of(family.arch, plan.chosen.checkpoint.model, None if draft is None else draft.kind)
+    place = (family.arch, plan.chosen.checkpoint.model)
+    fitting = [recipe for recipe in profile.launch.recipes if (recipe.arch, recipe.model) == place]
+    exact = [recipe for recipe in fitting if plan.release.draft and recipe.draft is plan.release.draft.kind]
+    return next(iter(exact or fitting), None)
 
 
 def engine_arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tuple[Arguments, tuple[str, ...]]:
@@ -50,7 +54,7 @@ def engine_arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile)
     Raises:
         UsageError: no recipe covers the plan, or its draft has no length; `check` says so beforehand.
     """
-    family, recipe = _covered(plan)
+    family, recipe = _covered(plan, profile)
     chosen, layout = plan.chosen, plan.chosen.layout
     parser = model_settings(plan, profile).parser
     values: dict[str, object] = {
@@ -71,7 +75,7 @@ def engine_arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile)
         "max-model-len": chosen.context_tokens,
         "max-num-seqs": sequences_per_rank(plan),
         "max-num-batched-tokens": chosen.batch_tokens,
-        "gpu-memory-utilization": memory_utilisation(plan, NPU_MEMORY_UTILIZATION),
+        "gpu-memory-utilization": memory_utilisation(plan, profile),
         "block-size": recipe.block_tokens,
         "tokenizer-mode": parser,
         "tool-call-parser": parser,
@@ -85,19 +89,18 @@ def engine_arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile)
     return split_by_version(values, profile, engine_version(plan, options))
 
 
-def environment(plan: Plan) -> tuple[tuple[str, str], ...]:
+def environment(plan: Plan, profile: EngineProfile) -> tuple[tuple[str, str], ...]:
     """Variables of the recipe; offline, silent, patient; and only the plan's devices.
 
     Raises:
         UsageError: no recipe covers the plan.
     """
-    family, recipe = _covered(plan)
+    family, recipe = _covered(plan, profile)
     return (
         *OFFLINE_ENV,
         # A load that takes longer than the engine's own limit of 600 s would be declared dead while it still reads.
         ("VLLM_ENGINE_READY_TIMEOUT_S", str(ready_timeout_seconds(plan))),
-        *(ENVIRONMENT if family.quantized_weights else ()),
-        ("HCCL_BUFFSIZE", str(recipe.hccl_buffer_mib)),
+        *family.environment,
         *recipe.environment,
         *visible_devices_env(plan),
     )
@@ -109,8 +112,8 @@ def lacks_draft_length(plan: Plan) -> bool:
     return plan.chosen.use_draft and draft is not None and draft.kind is DraftKind.DSPARK and draft.block_tokens is None
 
 
-def _covered(plan: Plan) -> tuple[AscendFamily, Recipe]:
-    family, recipe = plan_family(plan), plan_recipe(plan)
+def _covered(plan: Plan, profile: EngineProfile) -> tuple[ChipFamily, LaunchRecipe]:
+    family, recipe = plan_family(plan, profile), plan_recipe(plan, profile)
     if family is None or recipe is None:
         raise UsageError(
             f"no recipe for {plan.release.name} on one server with these devices is known",
@@ -119,7 +122,7 @@ def _covered(plan: Plan) -> tuple[AscendFamily, Recipe]:
     return family, recipe
 
 
-def _speculation(plan: Plan, recipe: Recipe) -> dict[str, object]:
+def _speculation(plan: Plan, recipe: LaunchRecipe) -> dict[str, object]:
     draft = plan.release.draft
     if not plan.chosen.use_draft or draft is None:
         return {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.launch_recipes import ChipFamily, LaunchRecipe
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
+from v4deploy.domain.units import GIB
 from v4deploy.domain.versions import is_older
 from v4deploy.engines.common import newer_than_read, too_old
 from v4deploy.engines.mindie_arguments import engine_arguments, lacks_draft_length, plan_family, plan_recipe
 from v4deploy.engines.mindie_motor import MAXIMUM_POD_NPUS, world_size
-from v4deploy.engines.mindie_recipes import DSPARK_SINCE, HARDWARE_TYPE_950, RECIPE_DEVICE_BYTES, AscendFamily, Recipe
 from v4deploy.engines.vllm_support import device_architectures, is_readable_version
 
 MOTOR = "motor"
@@ -38,13 +39,13 @@ def own_findings(
     plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str, version: str
 ) -> tuple[Finding, ...]:
     """Findings about chip family, weights, recipe, layout and target."""
-    family = plan_family(plan)
+    family = plan_family(plan, profile)
     if family is None:
         return (_no_family(plan),)
     findings = [*_weight_findings(plan, family), *_memory_findings(plan, family), *_layout_findings(plan, family)]
     findings += _chip_findings(plan, family)
     findings += _target_findings(plan, options, family, target)
-    recipe = plan_recipe(plan)
+    recipe = plan_recipe(plan, profile)
     if recipe is None or profile.launch.model(plan.gguf_arch) is None:
         return (*findings, _no_recipe(plan, family))
     drafting = _draft_findings(plan, recipe)
@@ -71,7 +72,7 @@ def _no_family(plan: Plan) -> Finding:
     )
 
 
-def _weight_findings(plan: Plan, family: AscendFamily) -> tuple[Finding, ...]:
+def _weight_findings(plan: Plan, family: ChipFamily) -> tuple[Finding, ...]:
     checkpoint = plan.chosen.checkpoint
     requantized = plan.chosen.compute_api.value in checkpoint.compute_apis
     if requantized == family.quantized_weights:
@@ -94,79 +95,76 @@ def _weight_findings(plan: Plan, family: AscendFamily) -> tuple[Finding, ...]:
     )
 
 
-def _memory_findings(plan: Plan, family: AscendFamily) -> tuple[Finding, ...]:
-    """A2 and A3 recipes are for 64 GB devices; on the 32 GB bin only a community build of V4-Flash was seen to run."""
+def _memory_findings(plan: Plan, family: ChipFamily) -> tuple[Finding, ...]:
+    """Devices with less memory than every recipe has; a build may have been seen to run there all the same."""
+    least_bytes = family.recipe_device_bytes
     used = [device for device in plan.host.devices if device.index in plan.chosen.layout.device_indices]
     sizes = [plan.host.pool(device.pool_id).total.size_bytes for device in used]
     known = [size for size in sizes if size is not None]
-    if not family.quantized_weights or not known or min(known) >= _SMALLEST_SHARE * RECIPE_DEVICE_BYTES:
+    if least_bytes is None or not known or min(known) >= _SMALLEST_SHARE * least_bytes:
         return ()
-    checkpoint = plan.chosen.checkpoint
-    community = checkpoint.quant.lower() == "w4a8" and checkpoint.model == "v4-flash"
+    checkpoint, lesser = plan.chosen.checkpoint, family.lesser_devices
+    ran = lesser is not None and (checkpoint.quant.lower(), checkpoint.model) == (lesser.quant, lesser.model)
     return (
         Finding(
             id="engine.mindie.device-memory",
-            severity=Severity.WARN if community else Severity.FAIL,
-            summary=f"the V4 recipes for {family.name} are for devices of 64 GB, and these have less",
+            severity=Severity.WARN if ran else Severity.FAIL,
+            summary=f"the V4 recipes for {family.name} are for devices of {least_bytes // GIB} GB, and these have less",
             evidence=(Evidence(source="smallest device", value=f"{min(known)} bytes"),),
-            why="eight 32 GB devices were only seen to run a community W4A8 build of V4-Flash",
-            fix=None if community else "plan again with a community W4A8 build of V4-Flash, at your own risk",
+            why=None if lesser is None else lesser.why,
+            fix=None if ran or lesser is None else lesser.fix,
         ),
     )
 
 
-def _layout_findings(plan: Plan, family: AscendFamily) -> tuple[Finding, ...]:
+def _layout_findings(plan: Plan, family: ChipFamily) -> tuple[Finding, ...]:
     layout = plan.chosen.layout
-    if family.tensor_parallel_alone:
-        return ()
-    if layout.pipeline_parallel > 1:
-        what, source = "pipeline parallelism is broken", "vllm-project/vllm-ascend#10061"
-    elif layout.tensor_parallel > 1:
-        what, source = "tensor parallelism is not documented for V4 on one server", _TUTORIALS
-    else:
-        return ()
-    return (
+    sizes = {"pipeline": layout.pipeline_parallel, "tensor": layout.tensor_parallel}
+    refused = [row for row in family.refused if sizes[row.parallel] > 1]
+    return tuple(
         Finding(
             id="engine.mindie.layout",
             severity=Severity.FAIL,
-            summary=f"on {family.name} {what}",
-            evidence=(Evidence(source=source),),
+            summary=f"on {family.name} {row.what}",
+            evidence=(Evidence(source=row.source.source),),
             fix="use data parallelism with expert parallelism, one device a rank",
-        ),
+        )
+        for row in refused[:1]
     )
 
 
-def _chip_findings(plan: Plan, family: AscendFamily) -> tuple[Finding, ...]:
+def _chip_findings(plan: Plan, family: ChipFamily) -> tuple[Finding, ...]:
     used = plan.chosen.layout.device_indices
     chips = {device.chip for device in plan.host.devices if device.index in used and device.chip}
-    if family.quantized_weights or not chips or chips == {"ascend-950dt"}:
+    if not family.recipe_chips or chips <= set(family.recipe_chips):
         return ()
     return (
         Finding(
             id="engine.mindie.chip-without-recipe",
             severity=Severity.WARN,
-            summary=f"the recipe of the 950DT is used for {', '.join(sorted(chips))}, for which none is documented",
+            summary=f"the recipe for {', '.join(family.recipe_chips)} is used for {', '.join(sorted(chips))}, "
+            "for which none is documented",
             evidence=(Evidence(source="vLLM-Ascend support matrix", value="Ascend 950 products"),),
         ),
     )
 
 
-def _target_findings(plan: Plan, options: LaunchOptions, family: AscendFamily, target: str) -> tuple[Finding, ...]:
+def _target_findings(plan: Plan, options: LaunchOptions, family: ChipFamily, target: str) -> tuple[Finding, ...]:
     if target == MOTOR:
         return (*_motor_findings(plan, options, family),)
-    if target == CONTAINER and not family.quantized_weights and options.image is None:
+    if target == CONTAINER and family.image_tag_doubt is not None and options.image is None:
         return (
             Finding(
                 id="engine.mindie.image-tag",
                 severity=Severity.WARN,
-                summary="the image tag for this generation is written `-a5` in some documents and `-950dt` in others",
+                summary=family.image_tag_doubt,
                 fix="look at the tags of quay.io/ascend/vllm-ascend and give the right one with `--image`",
             ),
         )
     return ()
 
 
-def _motor_findings(plan: Plan, options: LaunchOptions, family: AscendFamily) -> list[Finding]:
+def _motor_findings(plan: Plan, options: LaunchOptions, family: ChipFamily) -> list[Finding]:
     findings = []
     if not plan.host.kubernetes:
         findings.append(
@@ -177,12 +175,12 @@ def _motor_findings(plan: Plan, options: LaunchOptions, family: AscendFamily) ->
                 fix="use `--target container` to run vLLM-Ascend with Docker on one server",
             )
         )
-    if family.hardware_type is None:
+    if family.hardware_type_doubt is not None:
         findings.append(
             Finding(
                 id="engine.mindie.hardware-type",
                 severity=Severity.WARN,
-                summary=f"Motor knows seven server types of {family.name}; `{HARDWARE_TYPE_950}` is written",
+                summary=f"{family.hardware_type_doubt}; `{family.hardware_type}` is written",
                 why="pods are placed by that type, and the one-server form is documented for A2 and A3 only",
                 fix="set `hardware_type` in user_config.json to your server's `accelerator-type` label",
             )
@@ -209,7 +207,7 @@ def _motor_findings(plan: Plan, options: LaunchOptions, family: AscendFamily) ->
     return findings
 
 
-def _no_recipe(plan: Plan, family: AscendFamily) -> Finding:
+def _no_recipe(plan: Plan, family: ChipFamily) -> Finding:
     return Finding(
         id="engine.mindie.no-recipe",
         severity=Severity.FAIL,
@@ -220,7 +218,7 @@ def _no_recipe(plan: Plan, family: AscendFamily) -> Finding:
     )
 
 
-def _draft_findings(plan: Plan, recipe: Recipe) -> tuple[Finding, ...]:
+def _draft_findings(plan: Plan, recipe: LaunchRecipe) -> tuple[Finding, ...]:
     draft = plan.release.draft
     if draft is None:
         return ()
@@ -253,10 +251,11 @@ def _dspark_version_findings(
     draft = plan.release.draft
     if not plan.chosen.use_draft or draft is None or draft.kind is not DraftKind.DSPARK or options.image is not None:
         return ()
-    return (too_old(plan, profile, version, DSPARK_SINCE),) if is_older(version, DSPARK_SINCE) else ()
+    since = profile.launch.dspark_since
+    return (too_old(plan, profile, version, since),) if since and is_older(version, since) else ()
 
 
-def _context_findings(plan: Plan, recipe: Recipe) -> tuple[Finding, ...]:
+def _context_findings(plan: Plan, recipe: LaunchRecipe) -> tuple[Finding, ...]:
     if plan.chosen.context_tokens <= recipe.max_context_tokens:
         return ()
     return (

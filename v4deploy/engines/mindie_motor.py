@@ -12,7 +12,6 @@ from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.plan import Plan
 from v4deploy.engines.common import engine_version, image_entry
 from v4deploy.engines.mindie_arguments import engine_arguments, environment, plan_family
-from v4deploy.engines.mindie_recipes import HARDWARE_TYPE_950
 
 MAXIMUM_POD_NPUS = 16
 DATA_PARALLEL_RPC_PORT = 9000
@@ -26,7 +25,7 @@ def user_config(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> d
         UsageError: no recipe covers the plan.
     """
     arguments, _ = engine_arguments(plan, options, profile)
-    family = plan_family(plan)
+    family = plan_family(plan, profile)
     return {
         "version": "v2.0",
         "motor_deploy_config": {
@@ -37,7 +36,7 @@ def user_config(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> d
             "hybrid_pod_npu_num": world_size(plan),
             "image_name": image_name(plan, options, profile),
             "job_id": job_id(plan),
-            "hardware_type": (family and family.hardware_type) or HARDWARE_TYPE_950,
+            "hardware_type": "" if family is None else family.hardware_type,
             "weight_mount_path": options.weights_dir,
         },
         "motor_controller_config": {},
@@ -52,7 +51,7 @@ def user_config(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> d
     }
 
 
-def env_config(plan: Plan) -> dict[str, object]:
+def env_config(plan: Plan, profile: EngineProfile) -> dict[str, object]:
     """`env.json`. Values are texts: Motor writes them into `export NAME="value"` lines.
 
     Raises:
@@ -63,7 +62,7 @@ def env_config(plan: Plan) -> dict[str, object]:
         "motor_common_env": {"CANN_INSTALL_PATH": "/usr/local/Ascend"},
         "motor_controller_env": {},
         "motor_coordinator_env": {},
-        "motor_engine_union_env": dict(environment(plan)),
+        "motor_engine_union_env": dict(environment(plan, profile)),
         "motor_kv_cache_pool_env": {},
     }
 

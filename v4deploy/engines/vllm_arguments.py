@@ -25,10 +25,6 @@ from v4deploy.engines.common import (
 )
 from v4deploy.engines.vllm_support import device_architectures
 
-GPU_MEMORY_UTILIZATION = 0.92
-"""At most this: vLLM's own default (wheels 0.20.2 to 0.33.0). Always written, so that a later default cannot change the
-arithmetic."""
-
 SHUTDOWN_SECONDS = 30
 """Running requests may end within this time after SIGTERM; vLLM's default of 0 aborts them."""
 
@@ -75,7 +71,7 @@ def arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> Arg
         "max-model-len": chosen.context_tokens,
         "max-num-seqs": sequences_per_rank(plan),
         "max-num-batched-tokens": chosen.batch_tokens,
-        "gpu-memory-utilization": memory_utilisation(plan, GPU_MEMORY_UTILIZATION),
+        "gpu-memory-utilization": memory_utilisation(plan, profile),
         # Before 0.30 vLLM stopped with an AssertionError where V4 was left on `auto`.
         "kv-cache-dtype": chosen.kv_cache_type,
     }

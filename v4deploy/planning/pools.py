@@ -88,9 +88,8 @@ def _in_percent(budget: int | None, pool: Pool, case: Case) -> int | None:
 
 
 def _most_percent(pool: Pool, case: Case) -> int:
-    architectures = {device.arch for device in case.host.devices if device.pool_id == pool.id}
-    shares = case.profile.recipes.memory_shares
-    return min((share.percent for share in shares if share.arch in {"*", *architectures}), default=100)
+    architectures = frozenset(device.arch for device in case.host.devices if device.pool_id == pool.id)
+    return case.profile.recipes.most_percent(architectures)
 
 
 def _split_margin(layout_devices: int, case: Case) -> int:

@@ -57,7 +57,7 @@ def refuse_other_ollama(workspace: Workspace, bind: str, port: int) -> tuple[Fin
 def require_room(
     workspace: Workspace, plan: Plan, options: LaunchOptions, profile: EngineProfile
 ) -> tuple[Finding, ...]:
-    """Look whether the import finds room in Ollama's store; nothing is known of files that are not here yet.
+    """Look whether the import finds room in Ollama's store; a warning where that cannot be told.
 
     Raises:
         LaunchError: it does not.
@@ -68,8 +68,8 @@ def require_room(
         standing = store.standing(wanted)
     except OSError:
         return _room_for_a_pull(workspace, plan, wanted, store.directory)
-    _require_free(workspace, store.directory, standing.needed_bytes, wanted)
-    return _remarks(wanted, standing, store.directory)
+    room = _require_free(workspace, store.directory, standing.needed_bytes, wanted)
+    return (*room, *_remarks(wanted, standing, store.directory))
 
 
 def prepare_import(
@@ -99,10 +99,14 @@ def _store(workspace: Workspace) -> Store:
     return Store(store_directory(workspace.environ), state_directory(workspace.environ) / "ollama")
 
 
-def _require_free(workspace: Workspace, directory: Path, needed_bytes: int, wanted: ModelImport) -> None:
+def _require_free(
+    workspace: Workspace, directory: Path, needed_bytes: int | None, wanted: ModelImport
+) -> tuple[Finding, ...]:
     free_bytes = workspace.system.disk_usage(str(directory)).free_bytes
-    if free_bytes is None or free_bytes >= needed_bytes:
-        return
+    if free_bytes is None or needed_bytes is None:
+        return (_room_unknown(directory, free_bytes, needed_bytes),)
+    if free_bytes >= needed_bytes:
+        return ()
     merged = ": a copy of the files, and one file merged of them" if wanted.is_merged else ""
     raise LaunchError(
         f"Ollama's store {directory} has {format_gb(free_bytes)} free, and the import of {wanted.model} takes "
@@ -115,13 +119,22 @@ def _require_free(workspace: Workspace, directory: Path, needed_bytes: int, want
 def _room_for_a_pull(workspace: Workspace, plan: Plan, wanted: ModelImport, store: Path) -> tuple[Finding, ...]:
     """Before the files are here: the import by the checkpoint's size, and beside it the files where the disk is one."""
     size_bytes = plan.chosen.checkpoint.size_bytes
-    if size_bytes is None:
-        return ()
     into, beside = (workspace.system.disk_usage(str(path)) for path in (store, workspace.weights_root))
     is_one_disk = (into.total_bytes, into.free_bytes) == (beside.total_bytes, beside.free_bytes)
     times = 1 + wanted.is_merged + is_one_disk
-    _require_free(workspace, store, size_bytes * times, wanted)
-    return ()
+    return _require_free(workspace, store, None if size_bytes is None else size_bytes * times, wanted)
+
+
+def _room_unknown(directory: Path, free_bytes: int | None, needed_bytes: int | None) -> Finding:
+    what = "how much room Ollama's store has" if free_bytes is None else "how large the weights are"
+    return Finding(
+        id="storage.import-room-unknown",
+        severity=Severity.WARN,
+        summary=f"it is not known {what}, so that the import may end on a full disk",
+        evidence=(Evidence(source=f"statvfs {directory}", value=None if free_bytes is None else str(free_bytes)),),
+        why=f"the import takes {format_gb(needed_bytes)}" if needed_bytes is not None else None,
+        fix=f"look at the disk of {directory} yourself",
+    )
 
 
 def _remarks(wanted: ModelImport, standing: Standing, directory: Path) -> tuple[Finding, ...]:

@@ -185,13 +185,10 @@ class Supervisor:
         return is_overdue or self.elapsed_seconds >= self._deadline_seconds
 
     def _take_in(self, intake: Intake) -> Observation | None:
-        match intake.hear():
-            case str() as said:
-                self._tell(said)
-            case IntakeFailure() as failure:
-                self._rejection, self._rejected_at = failure, self.elapsed_seconds
-            case None:
-                pass
+        while isinstance(heard := intake.hear(), str):
+            self._tell(heard)
+        if heard is not None:
+            self._rejection, self._rejected_at = heard, self.elapsed_seconds
         if self._rejection is None:
             return None
         waits = self._rejection.is_lost and self.elapsed_seconds < self._rejected_at + _LOST_SECONDS

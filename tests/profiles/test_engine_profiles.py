@@ -304,6 +304,8 @@ def test_what_takes_the_place_of_a_flag_is_a_flag() -> None:
 
 
 FAMILIES = """\
+  release_sets:
+    - {releases: ["0.20", "0.22"], torch: "2.10.0", toolkit: "9.0.0"}
   dspark_since: "0.25.0"
   chip_families:
     - families:
@@ -346,6 +348,9 @@ def test_families_share_what_does_not_differ() -> None:
         ("method: mtp", "method: null", "launch.recipes.0.draft_config.method", "null is no value"),
         ("draft: mtp", "draft: eagle", "launch.recipes.0.draft", "mtp"),
         ("block_tokens: 128", "block_tokens: 0", "launch.recipes.0", "at least 1"),
+        ('"0.20", ', '"0.22", ', "launch.release_sets.0.releases", "`0.22` stands twice"),
+        ('"0.20", ', '"0.20.1", ', "launch.release_sets.0.releases", "not a major and a minor number"),
+        ('"9.0.0"', "none", "launch.release_sets.0.toolkit", "not a version"),
         ('"0.25.0"', "soon", "launch.dspark_since", "not a version"),
         ("parallel: tensor", "parallel: data", "launch.chip_families.0.refused.0.parallel", "pipeline"),
         ("      mounts: []\n", "", "launch.chip_families.0.mounts", "required and missing"),

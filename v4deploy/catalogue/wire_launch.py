@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from v4deploy.catalogue.wire_launch_recipes import FamilyEntry, RecipeEntry, families_of, recipe_of
-from v4deploy.domain.launch_settings import DeviceSettings, KnownDefect, LaunchSettings, ModelSettings
+from v4deploy.domain.launch_settings import DeviceSettings, KnownDefect, LaunchSettings, ModelSettings, ReleaseSet
 from v4deploy.domain.source import Source
 from v4deploy.domain.versions import version_numbers
 
 _NEGATION = "no-"
+_PLACES_OF_A_RELEASE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,16 @@ class DefectEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseEntry:
+    """As ReleaseSet documents it, for several releases."""
+
+    releases: tuple[str, ...]
+    torch: str
+    toolkit: str
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchEntry:
     """All that an engine is started with beside the plan."""
 
@@ -58,6 +69,7 @@ class LaunchEntry:
     known_defects: tuple[DefectEntry, ...] = ()
     chip_families: tuple[FamilyEntry, ...] = ()
     recipes: tuple[RecipeEntry, ...] = ()
+    release_sets: tuple[ReleaseEntry, ...] = ()
     dspark_since: str | None = None
 
 
@@ -104,11 +116,16 @@ def launch_of(entry: LaunchEntry | None) -> LaunchSettings:
         ),
         chip_families=tuple(family for row in entry.chip_families for family in families_of(row, default)),
         recipes=tuple(recipe_of(row, default) for row in entry.recipes),
+        release_sets=tuple(
+            ReleaseSet(release=release, torch=row.torch, toolkit=row.toolkit, source=_source(row, entry))
+            for row in entry.release_sets
+            for release in row.releases
+        ),
         dspark_since=entry.dspark_since,
     )
 
 
-def _source(row: ModelEntry | DeviceEntry | DefectEntry, entry: LaunchEntry) -> Source:
+def _source(row: ModelEntry | DeviceEntry | DefectEntry | ReleaseEntry, entry: LaunchEntry) -> Source:
     return Source(source=row.source or entry.source, as_of=entry.as_of)
 
 
@@ -129,6 +146,7 @@ def launch_faults(entry: LaunchEntry | None, flags: Collection[str]) -> Iterator
     for index, defect in enumerate(entry.known_defects):
         yield from _version_faults(("launch", "known_defects", index, "version"), defect.version)
     yield from _version_faults(("launch", "dspark_since"), entry.dspark_since)
+    yield from _release_faults(entry)
     yield from _recipe_faults(entry, flags)
 
 
@@ -144,6 +162,22 @@ def _recipe_faults(entry: LaunchEntry, flags: Collection[str]) -> Iterator[_Faul
             yield place, "tokens are at least 1"
         yield from _argument_faults((*place, "arguments"), row.arguments, flags)
         yield from _nulls((*place, "draft_config"), row.draft_config)
+
+
+def _release_faults(entry: LaunchEntry) -> Iterator[_Fault]:
+    seen: set[tuple[int, ...]] = set()
+    for index, row in enumerate(entry.release_sets):
+        place = ("launch", "release_sets", index)
+        for key, versions in (("torch", (row.torch,)), ("toolkit", (row.toolkit,)), ("releases", row.releases)):
+            for version in versions:
+                yield from _version_faults((*place, key), version)
+        for release in row.releases:
+            numbers = version_numbers(release)
+            if len(numbers) != _PLACES_OF_A_RELEASE:
+                yield (*place, "releases"), f"`{release}` is not a major and a minor number"
+            if numbers in seen:
+                yield (*place, "releases"), f"`{release}` stands twice"
+            seen.add(numbers)
 
 
 def _version_faults(place: _Path, version: str | None) -> Iterator[_Fault]:

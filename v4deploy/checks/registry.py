@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from v4deploy.checks import (
     accelerators,
-    ascend,
     drivers,
     engines,
     environment,
     hosts,
     network,
     plans,
+    release_sets,
     storage,
     toolchain,
 )
@@ -90,8 +90,8 @@ CHECKS: tuple[Check, ...] = (
         run=toolchain.old_aiter,
     ),
     Check(id="engine.mindie.version-set", title="vLLM-Ascend beside a vLLM of its release", run=engines.ascend_set),
-    Check(id="engine.mindie.torch-npu", title="torch_npu against torch and vLLM-Ascend", run=ascend.torch_npu),
-    Check(id="engine.mindie.cann", title="CANN against vLLM-Ascend", run=ascend.cann),
+    Check(id="engine.mindie.torch-npu", title="torch_npu against torch and vLLM-Ascend", run=release_sets.torch_npu),
+    Check(id="engine.mindie.cann", title="CANN against vLLM-Ascend", run=release_sets.cann),
     Check(
         id="engine.mindie.image-and-weights",
         title="image and weights for the family of the NPUs",

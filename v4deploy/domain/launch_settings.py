@@ -65,11 +65,28 @@ class KnownDefect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseSet:
+    """What releases of an engine are made for, where they fit only as a set.
+
+    Attributes:
+        release: major and minor number of the engine (`0.23`).
+        torch: of torch, and of its plugin for the devices.
+        toolkit: of the compute API.
+    """
+
+    release: str
+    torch: str
+    toolkit: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSettings:
     """Everything of `launch:` in an engine's profile; empty for engines that take nothing beside the plan.
 
     Attributes:
         chip_families, recipes: of engines that run on nothing else than what is documented.
+        release_sets: what lies beside the engine in each of its releases, as far as it is known.
         dspark_since: the first version that drafts with DSpark; None where every version that knows V4 does.
     """
 
@@ -78,6 +95,7 @@ class LaunchSettings:
     known_defects: tuple[KnownDefect, ...] = ()
     chip_families: tuple[ChipFamily, ...] = ()
     recipes: tuple[LaunchRecipe, ...] = ()
+    release_sets: tuple[ReleaseSet, ...] = ()
     dspark_since: str | None = None
 
     def model(self, gguf_arch: str) -> ModelSettings | None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from tests.support_checks import ascend, cuda, machine, run, subject
-from v4deploy.checks.ascend import ROWS
 from v4deploy.checks.subject import Subject
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.hardware import Device
@@ -67,7 +66,3 @@ def test_torch_npu_belongs_to_torch_and_to_the_plugin(given: Subject, words: str
 )
 def test_cann_belongs_to_the_plugin(plugin: str | None, cann: str | None, *, fires: bool) -> None:
     assert bool(run("engine.mindie.cann", beside({}, plugin=plugin, cann=cann))) is fires
-
-
-def test_no_release_has_two_rows() -> None:
-    assert len({row.plugin for row in ROWS}) == len(ROWS)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from v4deploy.checks.engines import is_comparable
 from v4deploy.checks.subject import Subject
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi, InstalledEngine
+from v4deploy.domain.launch_settings import ReleaseSet
 from v4deploy.domain.versions import version_numbers
 
 TORCH_NPU = "torch_npu"
@@ -19,31 +19,13 @@ _PLACES_OF_A_ROW = 2
 _FIX = "use an image of vllm-ascend, which holds the whole set, or install what its version matrix names"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """What a release of vLLM-Ascend is made for; `plugin` is its major and minor number."""
-
-    plugin: tuple[int, int]
-    torch: str
-    cann: str
-
-
-ROWS_SOURCE = "vllm-project/vllm-ascend versioning_policy.md, 2026-08-22"
-ROWS = (
-    Row(plugin=(0, 20), torch="2.10.0", cann="9.0.0"),
-    Row(plugin=(0, 22), torch="2.10.0", cann="9.0.0"),
-    Row(plugin=(0, 23), torch="2.10.0", cann="9.1.0"),
-)
-"""Releases with V4 whose row is known; the candidates of 0.24 and newer have none yet."""
-
-
 def torch_npu(subject: Subject) -> Iterator[Finding]:
     """torch_npu beside vLLM-Ascend: whether it is there, of torch's release, and of the plugin's row."""
     plugin, found = _plugin(subject), _packages(subject)
     if plugin is None or not found.keys() & {_TORCH, TORCH_NPU}:
         return  # nothing beside it could be read: an image, or an interpreter that we do not see
     evidence = tuple(Evidence(source=name, value=version) for name, version in found.items())
-    row = _row(plugin)
+    row = _row(subject, plugin)
     if TORCH_NPU not in found:
         yield _finding("torch is here without torch_npu", evidence, "vLLM then ends with `Failed to infer device type`")
     elif _TORCH in found and not _same_release(found[_TORCH], found[TORCH_NPU]):
@@ -55,7 +37,7 @@ def torch_npu(subject: Subject) -> Iterator[Finding]:
     elif row is not None and not _same_release(found[TORCH_NPU], row.torch):
         yield _finding(
             f"vLLM-Ascend {plugin.version} is made for torch_npu {row.torch}, and {found[TORCH_NPU]} is here",
-            (*evidence, Evidence(source=ROWS_SOURCE)),
+            (*evidence, Evidence(source=row.source.source)),
             "an older one stops on new NPUs with `Unsupported soc version`, and the sets are tested as wholes only",
         )
 
@@ -63,19 +45,19 @@ def torch_npu(subject: Subject) -> Iterator[Finding]:
 def cann(subject: Subject) -> Iterator[Finding]:
     """The CANN toolkit beside vLLM-Ascend against its row."""
     plugin = _plugin(subject)
-    row = None if plugin is None else _row(plugin)
+    row = None if plugin is None else _row(subject, plugin)
     version = next((d.compute_api_version for d in subject.host.devices if d.compute_api is ComputeApi.CANN), None)
     if plugin is None or row is None or version is None or not is_comparable(version):
         return
-    if not _same_release(version, row.cann):
+    if not _same_release(version, row.toolkit):
         yield Finding(
             id="engine.mindie.cann",
             severity=Severity.WARN,
-            summary=f"vLLM-Ascend {plugin.version} is made for CANN {row.cann}, and {version} is here",
+            summary=f"vLLM-Ascend {plugin.version} is made for CANN {row.toolkit}, and {version} is here",
             evidence=(
                 Evidence(source=plugin.path, value=plugin.version),
                 Evidence(source="CANN toolkit", value=version),
-                Evidence(source=ROWS_SOURCE),
+                Evidence(source=row.source.source),
             ),
             why="its operators are compiled against that toolkit, and fail to load or to run with another",
             fix=_FIX,
@@ -101,9 +83,10 @@ def _packages(subject: Subject) -> dict[str, str]:
     return {one.name: one.version or "" for one in subject.host.software if one.name in names and one.version}
 
 
-def _row(plugin: InstalledEngine) -> Row | None:
+def _row(subject: Subject, plugin: InstalledEngine) -> ReleaseSet | None:
     numbers = version_numbers(plugin.version or "")[:_PLACES_OF_A_ROW]
-    return next((row for row in ROWS if row.plugin == numbers), None)
+    rows = subject.catalogue.engine(plugin.engine).launch.release_sets
+    return next((row for row in rows if version_numbers(row.release) == numbers), None)
 
 
 def _same_release(one: str, other: str) -> bool:

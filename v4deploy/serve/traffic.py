@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -66,8 +67,12 @@ def port_argument(argv: list[str]) -> int | None:
 def _runner_port(pid: int) -> int | None:
     try:
         children = psutil.Process(pid).children(recursive=True)
-        ports = [port for child in children if (port := port_argument(child.cmdline())) is not None]
     except psutil.Error:
         return None
+    ports = []
+    for child in children:
+        # One that has just ended has no command line any more.
+        with contextlib.suppress(psutil.Error):
+            ports += [port for port in (port_argument(child.cmdline()),) if port is not None]
     # With one model there is one; of several nobody knows which is meant.
     return ports[0] if len(ports) == 1 else None

@@ -41,7 +41,8 @@ def listing_error(desk: Desk, *, token: str | None = None, repo: str = REPO, rev
     [
         (401, "", None, "wants a token, or the repository does not exist"),
         (401, "", TOKEN, "does not accept the token"),
-        (403, "GatedRepo", TOKEN, "gated"),
+        (403, "GatedRepo", TOKEN, "gated on 127.0.0.1"),
+        (401, "GatedRepo", None, "no token says whether you have access"),
         (403, "", None, "403"),
         (404, "RepoNotFound", None, "no repository tiny/V4-Tiny-GGUF"),
         (404, "RevisionNotFound", None, "no revision `main`"),

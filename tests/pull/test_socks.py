@@ -85,6 +85,30 @@ def test_a_wrong_password_is_told() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_a_password_that_socks_has_no_room_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    password = "x" * 256
+    with serving_socks(SocksProxy(names={}, credentials="user:pass")) as proxy:
+        address = f"socks5h://user:{password}@{proxy.address}"
+        monkeypatch.setenv("ALL_PROXY", address)
+        with pytest.raises(DownloadError, match="more than 255 bytes") as listed:
+            list_repository(
+                "a/b",
+                None,
+                HubAccess(endpoint="https://hub.test"),
+                policy=RetryPolicy(),
+                pause=lambda *_: None,
+            )
+        transport = Transport(HubAccess(endpoint="https://hub.test"), proxies={"https": address})
+        with (
+            pytest.raises(DownloadError, match="more than 255 bytes") as fetched,
+            transport.get("https://hub.test/x", first_byte=0, last_byte=1),
+        ):
+            pass
+        gc.collect()
+    assert "xxx" not in f"{listed.value} {fetched.value}"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("hub", list(Hub))
 def test_a_listing_through_what_is_no_socks_proxy_ends_in_words(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving_socks(SocksProxy(names={}, greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n")) as proxy:

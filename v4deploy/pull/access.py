@@ -16,6 +16,8 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 # modelscope_hub 0.5.1, constants.py (DEFAULT_ENDPOINT); the international site is https://www.modelscope.ai.
 DEFAULT_MODELSCOPE_ENDPOINT = "https://www.modelscope.cn"
 _TOKEN = re.compile(r"[\w.~+/=-]+", re.ASCII)
+# Gateways in front of a hub hand out tokens of their own making; a header carries no more than this without loss.
+_SENDABLE = re.compile(r"[!-~]+")
 _TRUE_WORDS = {"1", "ON", "YES", "TRUE"}
 
 
@@ -94,10 +96,18 @@ def access_from(environ: Mapping[str, str], hub: Hub = Hub.HUGGINGFACE) -> HubAc
 
 def _address(text: str, variable: str, example: str) -> str:
     endpoint = text.strip().rstrip("/")
-    parts = urlsplit(endpoint)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_web_address(endpoint):
         raise UsageError(f"{variable} is not an address of a hub", hint=f"write it like `{example}`, or unset it")
     return endpoint
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        # Reading a port that is none, or is too large, raises.
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _mirrors(environ: Mapping[str, str], variable: str) -> tuple[str, ...]:
@@ -128,14 +138,21 @@ def _modelscope_token(environ: Mapping[str, str]) -> str | None:
 
 
 def _token_from(environ: Mapping[str, str]) -> str | None:
-    """The token; None when there is none. An unreadable token file counts as none: public weights need no token."""
-    if token := environ.get("HF_TOKEN", "").strip():
-        return token
+    """The token; None when there is none. An unreadable token file counts as none: public weights need no token.
+
+    Raises:
+        UsageError: it could not be sent. The client would say so too, and print the token with it.
+    """
     path = Path(environ.get("HF_TOKEN_PATH") or _hub_home(environ) / "token")
-    try:
-        return path.read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
+    where, token = "HF_TOKEN", environ.get("HF_TOKEN", "").strip()
+    if not token:
+        try:
+            where, token = f"the token file {path}", path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+    if token and not _SENDABLE.fullmatch(token):
+        raise UsageError(f"{where} holds characters that no token has", hint="copy the token again, in one line")
+    return token or None
 
 
 def hub_cache(environ: Mapping[str, str]) -> Path:

@@ -10,11 +10,10 @@ from v4deploy.domain.errors import DownloadError
 from v4deploy.pull import failures
 from v4deploy.pull.blocks import Span
 from v4deploy.pull.download import Job, OneFileError, Source
-from v4deploy.pull.retry import TransferError, retry_after_seconds
+from v4deploy.pull.retry import TransferError, is_transient, retry_after_seconds
 from v4deploy.pull.transport import Answer
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-_TRANSIENT = {408, 425, 429}
 
 
 def check(answer: Answer, job: Job, source: Source, span: Span) -> bool:
@@ -47,9 +46,9 @@ def _check_length(answer: Answer, expected_bytes: int) -> None:
 
 
 def _refusal(answer: Answer, job: Job, source: Source) -> Exception:
-    transient = answer.status in _TRANSIENT or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    may_pass = is_transient(answer.status) or answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
     # Outside the hub a refusal means that the signed address has expired; the next try gets a new one.
-    if transient or not answer.from_hub or answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+    if may_pass or not answer.from_hub:
         return TransferError(
             f"HTTP {answer.status}" + ("" if answer.from_hub else f" from the storage server ({answer.host})"),
             status=answer.status,

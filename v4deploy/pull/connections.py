@@ -258,8 +258,13 @@ class Connections:
         address = self._proxies.get(parts.scheme) or self._proxies.get("all")
         if not address or urllib.request.proxy_bypass(parts.hostname or ""):
             return None
-        proxy = urlsplit(address if "://" in address else f"http://{address}")
-        if proxy.scheme not in {"http", *socks.SCHEMES} or not proxy.hostname:
+        try:
+            proxy = urlsplit(address if "://" in address else f"http://{address}")
+            # Reading a port that is none, or is too large, raises.
+            is_usable = proxy.scheme in {"http", *socks.SCHEMES} and bool(proxy.hostname) and proxy.port != 0
+        except ValueError:
+            raise failures.unusable_proxy(f"the proxy for {parts.scheme}") from None
+        if not is_usable:
             raise failures.unusable_proxy(f"the proxy for {parts.scheme} ({proxy.scheme}://)")
         return proxy
 

@@ -74,9 +74,10 @@ def refused(status: int, *, repo: str, what: str, access: HubAccess) -> Download
 
 
 def gated(repo: str, access: HubAccess) -> DownloadError:
-    """The repository exists, but its terms have not been accepted by this account."""
+    """The repository exists, but its terms have not been accepted by this account, or nobody has said which it is."""
+    why = "this account has no access" if access.token else "no token says whether you have access"
     return DownloadError(
-        f"{repo} is gated on {access.host}, and this account has no access (403)",
+        f"{repo} is gated on {access.host}, and {why}",
         hint=f"open {repo} on {access.host} in a browser, accept its terms, "
         f"`export {words_of(access.hub).token}=...` and pull again",
     )
@@ -98,6 +99,14 @@ def no_revision(repo: str, revision: str, access: HubAccess) -> DownloadError:
         f"{repo} on {access.host} has no revision `{revision}` (404)",
         hint=f"the publisher may have rewritten the history, or a mirror lags: pull another revision, or "
         f"{another_address(access)}",
+    )
+
+
+def other_revision(repo: str, asked: str, answered: str, access: HubAccess) -> DownloadError:
+    """The hub, or rather a mirror that looks at no revision, answers for another commit than the one asked for."""
+    return DownloadError(
+        f"{access.host} was asked for {repo} at commit {asked[:12]} and answers for {answered[:12]}",
+        hint=f"{another_address(access)}, then pull again; nothing was fetched",
     )
 
 
@@ -132,6 +141,14 @@ def unusable_proxy(proxy: str) -> DownloadError:
     return DownloadError(
         f"{proxy} is of a kind that cannot be used here",
         hint="set HTTPS_PROXY, or ALL_PROXY, to a proxy that begins with http:// or socks5h://",
+    )
+
+
+def unsendable_password() -> DownloadError:
+    """The environment names a SOCKS proxy with credentials that its protocol has no room for (RFC 1929)."""
+    return DownloadError(
+        "the SOCKS proxy's name or password has more than 255 bytes, which SOCKS 5 cannot carry",
+        hint="set ALL_PROXY to a proxy with a shorter one, or to one that begins with http://",
     )
 
 

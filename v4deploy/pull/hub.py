@@ -12,15 +12,16 @@ from v4deploy.pull.access import HubAccess
 from v4deploy.pull.listing import (
     ANSWER_SECONDS,
     COMMIT,
-    TRANSIENT_STATUSES,
     Entry,
     Listing,
+    count_in,
     file_of,
     proxy_understood,
+    text_in,
     trouble_translated,
 )
 from v4deploy.pull.manifest import FilePlan
-from v4deploy.pull.retry import CONNECT_SECONDS, TransferError, retry_after_seconds
+from v4deploy.pull.retry import CONNECT_SECONDS, TransferError, is_transient, retry_after_seconds
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -37,9 +38,12 @@ def ask(repo: str, revision: str | None, access: HubAccess) -> Listing:
         DownloadError: what the hub said, in words.
     """
     info = _model_info(repo, revision, access)
-    if info.sha is None or not COMMIT.fullmatch(info.sha) or info.siblings is None:
+    commit = text_in(info.sha)
+    if commit is None or not COMMIT.fullmatch(commit) or info.siblings is None:
         raise failures.not_a_hub(access)
-    return Listing(repo=repo, revision=info.sha, files=tuple(_file(repo, sibling, access) for sibling in info.siblings))
+    if revision is not None and COMMIT.fullmatch(revision) and commit != revision:
+        raise failures.other_revision(repo, revision, commit, access)
+    return Listing(repo=repo, revision=commit, files=tuple(_file(repo, sibling, access) for sibling in info.siblings))
 
 
 def _model_info(repo: str, revision: str | None, access: HubAccess) -> ModelInfo:
@@ -57,7 +61,7 @@ def _model_info(repo: str, revision: str | None, access: HubAccess) -> ModelInfo
     try:
         # Its own annotation knows seconds only; what it does is to hand the value to httpx2.
         patience: Any = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
-        with trouble_translated():
+        with trouble_translated(access):
             return api.model_info(repo, revision=revision, files_metadata=True, timeout=patience)
     except errors.HFValidationError:
         raise DownloadError(
@@ -85,7 +89,7 @@ def _refusal(error: HfHubHTTPError, repo: str, revision: str | None, access: Hub
     from huggingface_hub import errors
 
     status = error.response.status_code
-    if status in TRANSIENT_STATUSES:
+    if is_transient(status):
         wait_seconds = retry_after_seconds(error.response.headers)
         return TransferError(f"HTTP {status}", status=status, retry_after_seconds=wait_seconds)
     if isinstance(error, errors.GatedRepoError):
@@ -98,11 +102,14 @@ def _refusal(error: HfHubHTTPError, repo: str, revision: str | None, access: Hub
 
 
 def _file(repo: str, sibling: Any, access: HubAccess) -> FilePlan:
-    lfs = sibling.lfs
+    """The library hands on what the answer holds, of whatever type."""
+    path, lfs = text_in(sibling.rfilename), sibling.lfs
+    if path is None:
+        raise failures.not_a_hub(access)
     entry = Entry(
-        path=str(sibling.rfilename),
-        size_bytes=sibling.size if lfs is None else lfs.size,
-        sha256=None if lfs is None else lfs.sha256,
-        git_sha1=sibling.blob_id,
+        path=path,
+        size_bytes=count_in(sibling.size if lfs is None else lfs.size),
+        sha256=None if lfs is None else text_in(lfs.sha256) or "",
+        git_sha1=text_in(sibling.blob_id),
     )
     return file_of(entry, repo, access)

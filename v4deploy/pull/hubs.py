@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 
 from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.model import Hub
@@ -48,7 +49,7 @@ def _list(
             attempt += 1
             wait_seconds = policy.wait_seconds(attempt, fault.retry_after_seconds)
             if wait_seconds is None or (fault.status is None and attempt >= UNREACHABLE_ATTEMPTS):
-                raise _given_up(fault, access) from fault
+                raise _given_up(fault, repo, access) from fault
             pause(fault.reason, wait_seconds)
 
 
@@ -60,7 +61,11 @@ def _ask(repo: str, revision: str | None, access: HubAccess) -> Listing:
             return modelscope.ask(repo, revision, access)
 
 
-def _given_up(fault: TransferError, access: HubAccess) -> DownloadError:
-    if fault.status == 429:  # noqa: PLR2004 - HTTP: too many requests
-        return failures.too_many_requests(access, fault.retry_after_seconds)
-    return failures.unreachable(access, fault.reason)
+def _given_up(fault: TransferError, repo: str, access: HubAccess) -> DownloadError:
+    match fault.status:
+        case None:
+            return failures.unreachable(access, fault.reason)
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return failures.too_many_requests(access, fault.retry_after_seconds)
+        case status:
+            return failures.refused(status, repo=repo, what="the file list", access=access)

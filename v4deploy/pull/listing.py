@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from v4deploy.domain.errors import DownloadError
 from v4deploy.pull.access import HubAccess
-from v4deploy.pull.failures import another_address, unusable_proxy
+from v4deploy.pull.failures import another_address, not_a_hub, unsendable_password, unusable_proxy
 from v4deploy.pull.manifest import FilePlan, is_safe_path, role_of
 from v4deploy.pull.retry import CONNECT_SECONDS, TransferError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# HTTP: the same request may be answered later.
-TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+_SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), COMMIT
+# What Python puts in front of the system's words.
+_ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 # Listings are small; a hub that takes longer hangs.
 ANSWER_SECONDS = 30.0
 
@@ -27,18 +28,21 @@ def proxy_understood() -> Iterator[None]:
     Raises:
         DownloadError: one is of a kind that the client has no code for.
     """
+    import httpx2
+
     try:
         yield
-    except ValueError:
+    except (ValueError, httpx2.InvalidURL):
         raise unusable_proxy("a proxy of the environment") from None
 
 
 @contextmanager
-def trouble_translated() -> Iterator[None]:
+def trouble_translated(access: HubAccess) -> Iterator[None]:
     """Around a request of the API client.
 
     Raises:
         TransferError: no answer; worth another try.
+        DownloadError: an answer that no hub gives, or a proxy that cannot be used.
     """
     import httpx2
     from socksio import ProtocolError
@@ -50,7 +54,12 @@ def trouble_translated() -> Iterator[None]:
     except httpx2.TimeoutException:
         raise TransferError(f"no answer within {ANSWER_SECONDS:.0f} seconds") from None
     except httpx2.TransportError as error:
-        raise TransferError(str(error) or type(error).__name__) from None
+        raise TransferError(_ERROR_NUMBER.sub("", str(error)) or type(error).__name__) from None
+    except (httpx2.RequestError, RecursionError):
+        # Redirects in circles, a body that is not packed as its head says, JSON without an end to its brackets.
+        raise not_a_hub(access) from None
+    except OverflowError:
+        raise unsendable_password() from None
     except ProtocolError:
         # The client lets this one through (httpcore2 2.16.2).
         raise TransferError("the proxy does not speak SOCKS 5") from None
@@ -79,6 +88,16 @@ class Entry:
     git_sha1: str | None = None
 
 
+def count_in(value: object) -> int | None:
+    """A number of an answer, which may be anything; None where it is no count."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def text_in(value: object) -> str | None:
+    """A text of an answer, which may be anything; None where it is none."""
+    return value if isinstance(value, str) else None
+
+
 def file_of(entry: Entry, repo: str, access: HubAccess) -> FilePlan:
     """A listed file, fit to be fetched.
 
@@ -90,7 +109,8 @@ def file_of(entry: Entry, repo: str, access: HubAccess) -> FilePlan:
             f"the listing of {repo} has a path that leaves its directory: `{entry.path}`",
             hint=f"{another_address(access)}, and pull again; nothing was fetched",
         )
-    if entry.size_bytes is None or (entry.sha256 is None and entry.git_sha1 is None):
+    is_hash = _GIT_SHA1.fullmatch(entry.git_sha1 or "") if entry.sha256 is None else _SHA256.fullmatch(entry.sha256)
+    if entry.size_bytes is None or not is_hash:
         raise DownloadError(
             f"the listing of {repo} has no size or hash for `{entry.path}`, so it could not be checked",
             hint=f"{access.host} drops them: {another_address(access)}, and pull again",

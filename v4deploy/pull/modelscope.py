@@ -22,15 +22,16 @@ from v4deploy.pull.access import HubAccess
 from v4deploy.pull.listing import (
     ANSWER_SECONDS,
     COMMIT,
-    TRANSIENT_STATUSES,
     Entry,
     Listing,
+    count_in,
     file_of,
     proxy_understood,
+    text_in,
     trouble_translated,
 )
 from v4deploy.pull.manifest import FilePlan
-from v4deploy.pull.retry import CONNECT_SECONDS, TransferError, retry_after_seconds
+from v4deploy.pull.retry import CONNECT_SECONDS, TransferError, is_transient, retry_after_seconds
 
 if TYPE_CHECKING:
     import httpx2
@@ -39,7 +40,6 @@ _DEFAULT_BRANCH = "master"
 # modelscope_hub 0.5.1, constants.py: REPO_FILES_TRUNCATION_LIMIT.
 _MOST_ENTRIES = 3000
 _REPO = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def ask(repo: str, revision: str | None, access: HubAccess) -> Listing:
@@ -87,18 +87,17 @@ def _resolve(client: httpx2.Client, repo: str, wanted: str, access: HubAccess) -
 
 
 def _file(repo: str, listed: dict[str, Any], access: HubAccess) -> FilePlan:
-    size_bytes, sha256 = listed.get("Size"), str(listed.get("Sha256") or "").lower()
     entry = Entry(
         path=_text(listed, "Path", access),
-        size_bytes=size_bytes if isinstance(size_bytes, int) and size_bytes >= 0 else None,
-        sha256=sha256 if _SHA256.fullmatch(sha256) else None,
+        size_bytes=count_in(listed.get("Size")),
+        sha256=(text_in(listed.get("Sha256")) or "").lower(),
     )
     return file_of(entry, repo, access)
 
 
 def _text(entry: object, key: str, access: HubAccess) -> str:
-    value = entry.get(key) if isinstance(entry, dict) else None
-    if not isinstance(value, str):
+    value = text_in(entry.get(key)) if isinstance(entry, dict) else None
+    if value is None:
         raise failures.not_a_hub(access)
     return value
 
@@ -120,13 +119,13 @@ def _get(client: httpx2.Client, path: str, query: dict[str, str], repo: str, acc
     """The `Data` of one answer. Transient trouble comes out as TransferError, refusals as DownloadError."""
     import httpx2
 
-    with trouble_translated():
+    with trouble_translated(access):
         response = client.get(path, params=query)
     if not response.is_success:
         raise _refusal(response, repo, access)
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise failures.not_a_hub(access) from None
     data = body.get("Data") if isinstance(body, dict) and body.get("Code") == httpx2.codes.OK else None
     if not isinstance(data, dict):
@@ -136,7 +135,7 @@ def _get(client: httpx2.Client, path: str, query: dict[str, str], repo: str, acc
 
 def _refusal(response: httpx2.Response, repo: str, access: HubAccess) -> Exception:
     status = response.status_code
-    if status in TRANSIENT_STATUSES:
+    if is_transient(status):
         wait_seconds = retry_after_seconds(response.headers)
         return TransferError(f"HTTP {status}", status=status, retry_after_seconds=wait_seconds)
     if status == 404:  # noqa: PLR2004 - HTTP

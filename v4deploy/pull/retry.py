@@ -76,6 +76,13 @@ class RetryPolicy:
         return full * (0.5 + 0.5 * self.dice())
 
 
+def is_transient(status: int) -> bool:
+    """Whether HTTP says that the same request may be answered later: too early, too often, or the server's own fault
+    (also by the numbers that proxies add, 520 to 530).
+    """
+    return status in {408, 425, 429} or status >= 500  # noqa: PLR2004 - HTTP
+
+
 def retry_after_seconds(headers: Headers) -> float | None:
     """What the Retry-After header asks to wait; None when there is none that can be understood (RFC 9110 §10.2.3).
 

@@ -6,6 +6,8 @@ import socket
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote
 
+from v4deploy.pull import failures
+
 if TYPE_CHECKING:
     from socksio import socks5
 
@@ -21,6 +23,7 @@ def reach(connected: socket.socket, proxy: SplitResult, host: str, port: int) ->
 
     Raises:
         OSError: the proxy does not let us in, or cannot reach the server; or it is no SOCKS 5 proxy.
+        DownloadError: its name or password is too long to be sent.
     """
     from socksio import ProtocolError, socks5
 
@@ -30,9 +33,10 @@ def reach(connected: socket.socket, proxy: SplitResult, host: str, port: int) ->
         conversation.send(socks5.SOCKS5CommandRequest.from_address(socks5.SOCKS5Command.CONNECT, (host, port)))
         connected.sendall(conversation.data_to_send())
         reply = conversation.receive_data(_reply(connected))
-    except (ProtocolError, OverflowError) as error:
-        # OverflowError: a name or password of more than 255 bytes, which SOCKS 5 cannot carry.
+    except ProtocolError as error:
         raise OSError(0, "the proxy does not speak SOCKS 5") from error
+    except OverflowError as error:
+        raise failures.unsendable_password() from error
     assert isinstance(reply, socks5.SOCKS5Reply), "what follows on a connection request"
     if reply.reply_code is not socks5.SOCKS5ReplyCode.SUCCEEDED:
         raise OSError(0, f"the SOCKS proxy says: {reply.reply_code.name.replace('_', ' ').lower()}")

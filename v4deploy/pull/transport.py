@@ -206,9 +206,14 @@ def _origin(parts: SplitResult) -> tuple[str, str, int | None]:
 
 
 def _redirect_target(url: str, headers: HTTPMessage, access: HubAccess) -> str:
-    target = urljoin(url, headers.get("Location", ""))
-    parts = urlsplit(target)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "Location" not in headers:
+    try:
+        target = urljoin(url, headers.get("Location", ""))
+        parts = urlsplit(target)
+        # Reading a port that is none, or is too large, raises.
+        leads_on = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise TransferError("a redirect led nowhere") from None
+    if not leads_on or "Location" not in headers:
         raise TransferError("a redirect led nowhere")
     if urlsplit(url).scheme == "https" and parts.scheme == "http":
         raise DownloadError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import shutil
 import subprocess
@@ -14,7 +15,9 @@ import pytest
 from tests.pull.conftest import Desk
 from tests.support.pull_builders import listed
 from v4deploy.domain.errors import DownloadError
+from v4deploy.domain.model import FileRole
 from v4deploy.pull import target
+from v4deploy.pull.selection import DEFAULT_ROLES
 from v4deploy.pull.target import Target, check
 
 HERE = Path("/mnt/weights")
@@ -94,3 +97,23 @@ def test_a_read_only_target_is_named_and_nothing_is_fetched(desk: Desk, read_onl
     with pytest.raises(DownloadError, match="is on a file system that is mounted read-only"):
         desk.pull()
     assert desk.byte_requests() == 0
+
+
+def test_what_is_complete_on_a_read_only_target_needs_no_writing(desk: Desk, read_only: Path) -> None:
+    def remount(option: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{option}", str(read_only)], check=True)
+
+    desk.weights = read_only
+    remount("rw")
+    first = desk.pull()
+    remount("ro")
+    again = desk.pull()
+    desk.assert_right(again)
+    assert (again.fetched_bytes, again.files) == (0, first.files)
+    with pytest.raises(DownloadError, match="mounted read-only"):
+        desk.pull(dataclasses.replace(desk.request(), roles=(*DEFAULT_ROLES, FileRole.DRAFT)))
+    remount("rw")
+    (Path(first.directory) / next(iter(desk.wanted))).unlink()
+    remount("ro")
+    with pytest.raises(DownloadError, match="mounted read-only"):
+        desk.pull()

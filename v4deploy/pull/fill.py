@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from v4deploy.pull.request import CONNECTIONS, SPARE_BYTES
 from v4deploy.pull.transfer import transfer_files
 from v4deploy.pull.transport import Transport
 from v4deploy.pull.workers import run_all
+
+_NOT_OURS_TO_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,11 @@ def fill_directory(order: Order, *, access: HubAccess, fetched_at: str, progress
         with locked(order.directory, since=fetched_at, watch=Watch(tell=_teller(progress))):
             files = fill.run(fetched_at)
     except OSError as error:
-        raise disk_error(error, order.directory / MANIFEST_NAME) from error
+        # Nobody has to write where nothing is missing: weights that many machines share are often mounted read-only.
+        complete = fill.complete() if error.errno in _NOT_OURS_TO_WRITE else None
+        if complete is None:
+            raise disk_error(error, order.directory / MANIFEST_NAME) from error
+        files = complete
     finally:
         fill.close()
     return Filled(
@@ -119,9 +126,8 @@ class _Fill:
         """Bring all files in place; their entries."""
         # Read only now that the directory is ours: another pull may have added its files meanwhile.
         before = store.read_manifest(self._directory) or self._empty_manifest()
-        now = dataclasses.replace(before, endpoint_host=self._access.host, fetched_at=fetched_at)
-        self._manifest = now.with_selection(self._order.checkpoint, self._order.roles, self._order.files).without_proof(
-            self._order.distrusted
+        self._manifest = self._ordered(
+            dataclasses.replace(before, endpoint_host=self._access.host, fetched_at=fetched_at)
         )
         complete, incomplete = self._sorted_out()
         if incomplete:
@@ -146,6 +152,19 @@ class _Fill:
             raise self._failure(complete)
         return complete
 
+    def complete(self) -> tuple[FilePlan, ...] | None:
+        """The entries of all files where an earlier pull has left them right and written that down; else None."""
+        before = store.read_manifest(self._directory)
+        if before is None or set(self._ordered(before).selections) != set(before.selections):
+            return None
+        self._manifest = self._ordered(before)
+        complete, incomplete = self._sorted_out()
+        if incomplete:
+            return None
+        for file in complete:
+            self._progress.finished(file.path, file.size_bytes)
+        return complete
+
     def close(self) -> None:
         """Close the connections to the hub."""
         for transport in self._transports:
@@ -161,6 +180,11 @@ class _Fill:
             files=(),
             selections=(),
         )
+
+    def _ordered(self, before: Manifest) -> Manifest:
+        """The manifest with what this order adds, and without proof of what it distrusts."""
+        order = self._order
+        return before.with_selection(order.checkpoint, order.roles, order.files).without_proof(order.distrusted)
 
     def _sorted_out(self) -> tuple[tuple[FilePlan, ...], tuple[FilePlan, ...]]:
         """The wanted files that are complete, and those that are not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import resource
+import shutil
 import socket
 import zipfile
 from collections.abc import Iterator
@@ -173,6 +174,33 @@ def test_weights_stay_when_the_launch_files_fail(
     assert len(ran.document["data"]["installed"]["files"]) == 2
     assert ran.document["data"]["rendered"] is None
     assert v4deploy("bundle", "install", "bundle", "--output", "elsewhere").code == ExitCode.OK
+
+
+def test_parts_come_on_a_second_medium_with_the_index_alone(
+    v4deploy: V4Deploy, pulled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pulled.is_dir()
+    plan = plan_file(v4deploy, tmp_path)
+    made = v4deploy("bundle", "create", "--plan", str(plan), "--no-wheels", "--part-size", "1MiB", "--output", "first")
+    assert made.code == ExitCode.OK
+    (tmp_path / "second").mkdir()
+    shutil.copy(tmp_path / "first" / "v4deploy-bundle.json", tmp_path / "second")
+    for part in sorted((tmp_path / "first").glob("*.tar.*"))[1:]:
+        part.rename(tmp_path / "second" / part.name)
+    monkeypatch.setenv("V4DEPLOY_WEIGHTS_DIR", str(tmp_path / "there"))
+    ran = v4deploy("bundle", "install", "first")
+    assert ran.code == ExitCode.DOWNLOAD_FAILED
+    assert "are not in" in ran.stderr
+    ran = v4deploy("bundle", "install", "second", "--json")
+    assert ran.code == ExitCode.DOWNLOAD_FAILED
+    assert "the weights are in place; their launch files are not" in ran.document["error"]["message"]
+    assert len(ran.document["data"]["installed"]["files"]) == 2
+    ran = v4deploy("bundle", "install", "second", "first", "--json")
+    assert (ran.code, ran.document["data"]["installed"]["installed_bytes"]) == (ExitCode.OK, 0)
+    assert (tmp_path / "launch" / "plan.json").is_file()
+    next((tmp_path / "first" / "launch").glob("*.sh")).unlink()
+    ran = v4deploy("bundle", "install", "first")
+    assert "files beside the parts are missing or damaged: launch/" in ran.stderr
 
 
 def test_weights_without_a_plan_come_without_launch_files(v4deploy: V4Deploy, pulled: Path) -> None:

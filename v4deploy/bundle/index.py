@@ -46,6 +46,11 @@ class PlainFile:
     size_bytes: int
     sha256: str
 
+    @property
+    def folder(self) -> str:
+        """The folder beside the parts that it lies in."""
+        return self.path.partition("/")[0]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleIndex:

@@ -20,7 +20,7 @@ class Shelf:
     """A bundle whose parts lie in one or several directories.
 
     Attributes:
-        home: the directory with the index, and the files that lie beside it.
+        home: the directory with the index, and as many of the folders that lie beside it as any has.
     """
 
     index: BundleIndex
@@ -31,19 +31,24 @@ class Shelf:
         """Where a part lies; None when it is in none of the directories."""
         return next((path for directory in self.directories if (path := directory / part.name).is_file()), None)
 
-    def check_plain_files(self) -> None:
+    def check_plain_files(self) -> frozenset[str]:
         """Hash the files that lie beside the parts: wheels, launch files, the plan.
 
+        Gives back the folders of them that are not here: a medium may carry the index and parts alone.
+
         Raises:
-            DownloadError: one is missing or not what it was.
+            DownloadError: one is not what it was, or missing though its folder is here.
         """
-        wrong = [file.path for file in self.index.files if not _is_right(self.home / file.path, file)]
+        absent = frozenset(name for name in _folders(self.index) if not (self.home / name).is_dir())
+        here = [file for file in self.index.files if file.folder not in absent]
+        wrong = [file.path for file in here if not _is_right(self.home / file.path, file)]
         if wrong:
             count = f"{len(wrong)} of {len(self.index.files)}"
             raise DownloadError(
                 f"{count} files beside the parts are missing or damaged: {_some(wrong)}",
                 hint=f"copy them again to {self.home}, then run the same command",
             )
+        return absent
 
 
 def open_shelf(directories: Sequence[Path]) -> Shelf:
@@ -56,14 +61,19 @@ def open_shelf(directories: Sequence[Path]) -> Shelf:
     found = [(directory, index) for directory in directories if (index := _index_of(directory)) is not None]
     if not found:
         raise _no_index(directories)
-    home, index = found[0]
+    first, index = found[0]
     for directory, other in found[1:]:
         if other.id != index.id:
             raise DownloadError(
-                f"{home} and {directory} hold different bundles: {index.checkpoint} and {other.checkpoint}",
+                f"{first} and {directory} hold different bundles: {index.checkpoint} and {other.checkpoint}",
                 hint="install them one after the other",
             )
+    home, index = max(found, key=lambda pair: sum((pair[0] / name).is_dir() for name in _folders(pair[1])))
     return Shelf(index=index, home=home, directories=tuple(directories))
+
+
+def _folders(index: BundleIndex) -> set[str]:
+    return {file.folder for file in index.files}
 
 
 def _is_right(path: Path, file: PlainFile) -> bool:

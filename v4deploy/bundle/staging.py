@@ -15,8 +15,8 @@ from v4deploy.bundle.layout import parts_of
 from v4deploy.pull.hashing import hash_file, new_digest
 from v4deploy.pull.manifest import FilePlan
 from v4deploy.pull.part import settled, sync_directory, write_atomically
+from v4deploy.pull.store import STAGING_FOLDER
 
-FOLDER = ".v4deploy-bundle"
 _JOURNAL_NAME = "journal.json"
 
 
@@ -80,7 +80,7 @@ class Staging:
         """
         self._target = target
         self._index = index
-        self._folder = target / FOLDER / index.id[:16]
+        self._folder = target / STAGING_FOLDER / index.id[:16]
         self._folder.mkdir(parents=True, exist_ok=True)
         self._numbers = {member.path: number for number, member in enumerate(index.members)}
         self.parts = self._read_journal()
@@ -147,7 +147,7 @@ class Staging:
     def clear(self, done: Collection[str]) -> None:
         """Remove the staging of every bundle, once all members are in place."""
         if set(done) >= set(self._numbers):
-            shutil.rmtree(self._target / FOLDER, ignore_errors=True)
+            shutil.rmtree(self._target / STAGING_FOLDER, ignore_errors=True)
 
     def _write_journal(self) -> None:
         text = json.dumps({"bundle": self._index.id, "parts": sorted(self.parts)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from v4deploy.bundle.install import Installed
 from v4deploy.bundle.install import install as install_weights
 from v4deploy.bundle.layout import part_ranges
 from v4deploy.bundle.readme import readme
-from v4deploy.bundle.shelf import open_shelf
+from v4deploy.bundle.shelf import Shelf, open_shelf
 from v4deploy.commands.plan import read_plan
 from v4deploy.commands.pull import PullChoice
 from v4deploy.commands.render import RenderReport, RenderRequest, render
@@ -222,7 +223,7 @@ def install(
         InterruptedRunError: Ctrl-C; the next run goes on from there.
     """
     shelf = open_shelf(directories)
-    shelf.check_plain_files()
+    absent = shelf.check_plain_files()
     try:
         installed = install_weights(
             shelf,
@@ -237,15 +238,25 @@ def install(
     names = {file.path for file in shelf.index.files}
     rendered: RenderReport | None = None
     error: V4DeployError | None = None
-    if f"{_LAUNCH}/{_PLAN_NAME}" in names:
+    if _LAUNCH in absent:
+        error = _left_behind(shelf, directories)
+    elif f"{_LAUNCH}/{_PLAN_NAME}" in names:
         try:
             plan = read_plan(shelf.home / _LAUNCH / _PLAN_NAME)
             rendered = _render(workspace, plan, shelf.index.launch_target, output)
         except (ProfileError, UsageError) as failed:
             # The weights are in place all the same, and the user is told both.
             error = failed
-    has_wheels = any(name.startswith(f"{_WHEELS}/") for name in names)
+    has_wheels = any(name.startswith(f"{_WHEELS}/") for name in names) and _WHEELS not in absent
     data = InstallReport(
         installed=installed, rendered=rendered, wheels=str(shelf.home / _WHEELS) if has_wheels else None
     )
     return Result(kind="bundle-install", data=data, findings=rendered.findings if rendered else (), error=error)
+
+
+def _left_behind(shelf: Shelf, directories: tuple[Path, ...]) -> DownloadError:
+    named = " ".join(shlex.quote(str(directory)) for directory in directories)
+    return DownloadError(
+        f"the weights are in place; their launch files are not: {shelf.home} has no folder `{_LAUNCH}`",
+        hint=f"`v4deploy bundle install {named} DIR` with the DIR that has it; no part is read again",
+    )

@@ -64,6 +64,13 @@ def test_json_is_one_document_and_no_talk() -> None:
 
 
 @pytest.mark.parametrize("mode", [Mode.HUMAN, Mode.QUIET])
+def test_a_command_in_a_hint_is_never_folded(mode: Mode) -> None:
+    hint = f"`v4deploy verify {'/long' * 40} --repair`"
+    _, stderr, _ = speak(mode, Result(kind="answer", data=Answer(number=1), error=CheckFailedError("no", hint=hint)))
+    assert hint in stderr
+
+
+@pytest.mark.parametrize("mode", [Mode.HUMAN, Mode.QUIET])
 def test_a_result_with_an_error_shows_both(mode: Mode) -> None:
     error = CheckFailedError("1 check failed", hint="v4deploy doctor")
     stdout, stderr, code = speak(mode, Result(kind="answer", data=Answer(number=1), error=error))

@@ -128,6 +128,9 @@ def test_another_repository_than_the_one_named_is_noticed(v4deploy: V4Deploy, tm
     assert ran.code == ExitCode.DOWNLOAD_FAILED
     assert "wrong-repository" in ran.stdout
     assert "holds someone/Tiny-GGUF, not deepseek-ai/DeepSeek-V4-Flash-0731" in ran.stdout
+    # No file is bad, and a repair would mend nothing.
+    assert "2 files" not in ran.stderr
+    assert "--repair" not in ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from tests.support.pull_builders import COMMIT, listed
 from v4deploy.domain.errors import ProfileError
 from v4deploy.domain.model import FileRole, Hub
 from v4deploy.pull.manifest import (
+    MANIFEST_NAME,
     FilePlan,
     Manifest,
     from_json,
@@ -106,6 +107,8 @@ def test_a_later_selection_of_other_roles_is_added() -> None:
         ("tokenizer_config.json", FileRole.TOKENIZER),
         ("README.md", FileRole.OTHER),
         ("inference/model.py", FileRole.OTHER),
+        # Of somebody who uploaded what they had pulled: it must not take the place of ours.
+        (MANIFEST_NAME, FileRole.OTHER),
     ],
 )
 def test_names_tell_roles(path: str, role: FileRole) -> None:

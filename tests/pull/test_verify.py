@@ -13,6 +13,7 @@ from v4deploy.domain.model import FileRole, Hub
 from v4deploy.pull import store
 from v4deploy.pull.manifest import FilePlan, Manifest, role_of
 from v4deploy.pull.proof.report import ProblemKind, VerifyReport
+from v4deploy.pull.store import STAGING_FOLDER
 from v4deploy.pull.verify import verify_directory
 
 FIRST = "UD-Q4_K_XL/V4-Tiny-UD-Q4_K_XL-00001-of-00003.gguf"
@@ -80,6 +81,18 @@ def test_an_extra_file_is_named_but_the_weights_stay_right(desk: Desk) -> None:
     report = verify(directory)
     assert found(report) == [("UD-Q4_K_XL/other.gguf", ProblemKind.EXTRA)]
     assert report.is_right
+
+
+def test_what_an_unfinished_installation_of_a_bundle_keeps_is_no_extra_file(desk: Desk) -> None:
+    directory = Path(desk.pull().directory)
+    write(directory / STAGING_FOLDER / "0123" / "00000", b"growing")
+    assert verify(directory).problems == ()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.gguf")
+    (problem,) = verify(tmp_path).problems
+    assert (problem.kind, problem.summary) == (ProblemKind.UNREADABLE, "is no regular file")
 
 
 def test_all_problems_are_found_at_once(desk: Desk) -> None:

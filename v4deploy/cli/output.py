@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import IO, Any, NoReturn, TextIO, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -49,7 +49,7 @@ class Output:
         talk = _usable(stderr or sys.stderr)
         width = _width(self._stdout)
         self.data = _Console(file=self._stdout, theme=THEME, highlight=False, soft_wrap=False, width=width)
-        self.talk = _Console(file=talk, theme=THEME, highlight=False, soft_wrap=True, quiet=mode is Mode.QUIET)
+        self.talk = _talk(talk, quiet=mode is Mode.QUIET)
         self._pace = Pace(step_percent=5, pause_seconds=10) if self.talk.is_terminal else Pace()
 
     def finish(self, result: Result[T], view: Callable[[Console, T], None]) -> ExitCode:
@@ -115,7 +115,7 @@ class Output:
             raise unwritten from error
 
     def _print_error(self, error: V4DeployError) -> None:
-        console = self.talk if self.mode is not Mode.QUIET else _Console(file=self.talk.file, theme=THEME)
+        console = self.talk if self.mode is not Mode.QUIET else _talk(self.talk.file, quiet=False)
         if error.exit_code is not ExitCode.INTERRUPTED:
             console.print("[fail]error[/fail]: ", end="")
         console.print(error.message, markup=False)
@@ -139,6 +139,11 @@ def _envelope(kind: str, data: object, findings: tuple[Any, ...], error: V4Deplo
         "error": error
         and {"code": error.code, "message": error.message, "hint": error.hint, "details": list(error.details)},
     }
+
+
+def _talk(stream: IO[str], *, quiet: bool) -> _Console:
+    """Lines are left as they are: a command in a hint that was folded could not be pasted."""
+    return _Console(file=stream, theme=THEME, highlight=False, soft_wrap=True, quiet=quiet)
 
 
 def _mark(console: Console, symbol: str, plain: str) -> str:

@@ -18,6 +18,9 @@ from v4deploy.pull.hashing import hashing_workers
 from v4deploy.pull.proof.report import Basis, FileProblem, ProblemKind, VerifyReport
 from v4deploy.pull.verify import verify_directory
 
+# The path of a problem with all of a directory.
+_ALL = "."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRequest:
@@ -92,7 +95,12 @@ def problem_lines(done: VerifyReport) -> tuple[str, ...]:
 
 def _error(done: VerifyReport, *, quick: bool, pulling: str) -> V4DeployError | None:
     if done.wrong:
-        bad = {problem.path for problem in done.wrong}
+        bad = {problem.path for problem in done.wrong} - {_ALL}
+        if not bad:
+            return DownloadError(
+                f"{done.directory} {done.wrong[0].summary}",
+                hint=f"`v4deploy verify {shlex.quote(done.directory)}` checks it as what it is",
+            )
         return DownloadError(
             f"{len(bad)} of {len(done.files)} files in {done.directory} are not right",
             hint=_way_out(done, pulling),
@@ -122,7 +130,7 @@ def _compared(done: VerifyReport, expected: tuple[Checkpoint, ...]) -> VerifyRep
     if not repos or done.repo is None or done.repo.lower() in {repo.lower() for repo in repos}:
         return done
     problem = FileProblem(
-        path=".", kind=ProblemKind.WRONG_REPOSITORY, summary=f"holds {done.repo}, not {' or '.join(repos)}"
+        path=_ALL, kind=ProblemKind.WRONG_REPOSITORY, summary=f"holds {done.repo}, not {' or '.join(repos)}"
     )
     return replace(done, problems=(problem, *done.problems))
 

@@ -166,6 +166,9 @@ def is_safe_path(path: str) -> bool:
 def role_of(path: str) -> FileRole:
     """What a file is for, as far as its name says."""
     name = PurePosixPath(path).name.lower()
+    if name == MANIFEST_NAME:
+        # Somebody has uploaded a directory that we filled; fetched, it would take the place of ours.
+        return FileRole.OTHER
     if name.endswith(".gguf"):
         if _PROJECTOR_WORD in name:
             return FileRole.MMPROJ

@@ -15,6 +15,8 @@ from v4deploy.pull.lock import LEASE_NAME, LOCK_NAME
 from v4deploy.pull.manifest import MANIFEST_NAME, FilePlan, Manifest
 from v4deploy.pull.part import resumable_bytes, sync_directory, write_atomically
 
+# Where files of a bundle grow until they are whole.
+STAGING_FOLDER = ".v4deploy-bundle"
 OWN_FILES = frozenset({MANIFEST_NAME, f"{MANIFEST_NAME}.new", LOCK_NAME, LEASE_NAME})
 
 

@@ -137,5 +137,5 @@ def _extra_files(directory: Path, claims: Claims) -> list[FileProblem]:
     return [
         FileProblem(path=path, kind=ProblemKind.EXTRA, summary="does not belong to what was pulled")
         for path in found
-        if path not in known and path not in store.OWN_FILES
+        if path not in known and path not in store.OWN_FILES and not path.startswith(f"{store.STAGING_FOLDER}/")
     ]

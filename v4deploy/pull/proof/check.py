@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import stat
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -69,7 +70,11 @@ class Checker:
             return _wrong(claim, ProblemKind.UNREADABLE, f"cannot be read: {error.strerror or error}")
 
     def _check(self, claim: Claim, path: Path) -> Checked:
-        size_bytes = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # Opening a pipe would wait for whoever writes to it.
+            return _wrong(claim, ProblemKind.UNREADABLE, "is no regular file")
+        size_bytes = status.st_size
         if claim.size_bytes not in {None, size_bytes}:
             summary = f"has {size_bytes} bytes instead of {claim.size_bytes}"
             return _wrong(claim, ProblemKind.WRONG_SIZE, _explained(summary, path), size_bytes)

@@ -11,6 +11,7 @@ import pytest
 from v4deploy.catalogue.load import load_catalogue
 from v4deploy.domain.catalogue import Catalogue, resolve_quant
 from v4deploy.domain.engine import EngineId
+from v4deploy.domain.errors import UsageError
 from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole, Hub, Model, Runnable, Status
 
 CATALOGUE: Catalogue = load_catalogue([Path(__file__).parents[2] / "profiles"])
@@ -296,3 +297,15 @@ def test_releases_are_dated_and_carry_their_draft() -> None:
         assert (release.draft.kind, release.draft.stages, release.draft.block_tokens) == ("dspark", 3, 5)
         assert dict(release.minimum_engine_versions)[EngineId.VLLM] == "0.25.0"
     assert flash.release("v4-flash-preview").status is Status.SUPERSEDED
+
+
+@pytest.mark.parametrize("name", ["deepseek-v4-flash:cloud", "DeepSeek-V4-Flash:0731-cloud"])
+def test_a_model_that_runs_in_ollamas_cloud_is_named_as_such(name: str) -> None:
+    with pytest.raises(UsageError, match="runs on its own machines") as caught:
+        CATALOGUE.model_and_release(name)
+    assert caught.value.hint == "`v4-flash` has weights to serve here"
+
+
+def test_a_name_that_only_looks_like_one_is_unknown() -> None:
+    with pytest.raises(UsageError, match="no model is called"):
+        CATALOGUE.model_and_release("llama3:cloud")

@@ -216,7 +216,7 @@ def serve(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Start llama.cpp or vLLM, and stop it with Ctrl-C. Ready means that the smoke test passed.
+    """Start llama.cpp, vLLM or Ollama, and stop it with Ctrl-C. Ready means that the smoke test passed.
 
     It is `llama-server`, `vllm` or `ollama` on PATH, or the wheel of the extra `embedded`; for MindIE: `render`.
     """

@@ -30,7 +30,8 @@ class Catalogue:
         """What MODEL means: a model (its current release), a dated release, or a hub id of a checkpoint.
 
         Raises:
-            UsageError: no such name; the message gives the nearest ones and the list.
+            UsageError: no such name; the message gives the nearest ones and the list. Or it means a model on somebody
+                else's machines, of which there are no weights.
         """
         wanted = name.strip().lower()
         for model in self.models:
@@ -42,8 +43,22 @@ class Catalogue:
             for checkpoint in model.checkpoints:
                 if wanted == checkpoint.repo.lower():
                     return model, model.release(checkpoint.release)
+        if (remote := self._in_the_cloud(wanted)) is not None:
+            raise UsageError(
+                f"`{name}` is how Ollama names a model that runs on its own machines: there are no weights behind it",
+                hint=f"`{remote.id}` has weights to serve here",
+            )
         names = [name for model in self.models for name in (model.id, *(release.id for release in model.releases))]
         raise unknown_name("model", name, names, also="a hub id of the catalogue works too")
+
+    def _in_the_cloud(self, wanted: str) -> Model | None:
+        """The model of which this is a tag in Ollama's library that ends in `cloud`."""
+        base, _, tag = wanted.partition(":")
+        for model in self.models:
+            bases = {known.partition(":")[0].lower() for known in model.cloud_only_tags}
+            if base in bases and tag.endswith("cloud"):
+                return model
+        return None
 
 
 def resolve_quant(model: Model, release: Release, typed: str) -> tuple[str, QuantAlias | None]:

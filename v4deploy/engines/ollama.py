@@ -189,7 +189,7 @@ def _option_findings(plan: Plan, options: LaunchOptions) -> tuple[Finding, ...]:
                 "model-name",
                 Severity.FAIL,
                 f"`{name}` is not a model name for Ollama: letters, digits, `.`, `_`, `-`, `/` and one `:tag`",
-                fix="give another name with `--served-name`",
+                fix="serve it under another name",
             )
         )
     if _CLOUD_NAME.fullmatch(name):
@@ -199,7 +199,7 @@ def _option_findings(plan: Plan, options: LaunchOptions) -> tuple[Finding, ...]:
                 Severity.FAIL,
                 f"`{name}` is a name by which Ollama means a model on its own machines, not the files here",
                 why="requests would leave this machine, or fail where the cloud is switched off as here",
-                fix="give another name with `--served-name`",
+                fix="serve it under another name",
             )
         )
     return tuple(findings)

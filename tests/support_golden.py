@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
-from v4deploy.catalogue.wire_engines import engine_of
-from v4deploy.catalogue.yaml_source import read_yaml
+from v4deploy.catalogue.load import load_catalogue
 from v4deploy.domain.artefact import ArtefactSet
+from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.engine import EngineId, EngineProfile
 from v4deploy.render.render import TemplateSet
 from v4deploy.render.templates import load_templates
@@ -22,7 +23,12 @@ GOLDEN = ROOT / "tests" / "golden"
 
 def shipped_profile(engine: EngineId) -> EngineProfile:
     """The profile as it ships."""
-    return engine_of(read_yaml(ROOT / "profiles" / "engines" / f"{engine.value}.yaml"))
+    return _catalogue().engine(engine)
+
+
+@cache
+def _catalogue() -> Catalogue:
+    return load_catalogue([ROOT / "profiles"])
 
 
 def shipped_templates() -> TemplateSet:

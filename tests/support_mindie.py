@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.support_golden import shipped_profile
 from tests.support_plans import FLASH, FLASH_910B3, FLASH_950DT, FLASH_A3, WEIGHTS_DIR
-from v4deploy.catalogue.wire_engines import engine_of
-from v4deploy.catalogue.yaml_source import read_yaml
 from v4deploy.domain.artefact import ArtefactSet
-from v4deploy.domain.engine import LaunchOptions
+from v4deploy.domain.engine import EngineId, LaunchOptions
 from v4deploy.domain.model import Draft, DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import mindie
@@ -19,7 +18,7 @@ from v4deploy.render.render import render
 from v4deploy.render.templates import load_templates
 
 ROOT = Path(__file__).parents[1]
-PROFILE = engine_of(read_yaml(ROOT / "profiles" / "engines" / "mindie.yaml"))
+PROFILE = shipped_profile(EngineId.MINDIE)
 TEMPLATES = load_templates([ROOT / "templates"])
 OPTIONS = LaunchOptions(weights_dir=WEIGHTS_DIR)
 PREVIEW = replace(FLASH, id="v4-flash", name="DeepSeek-V4-Flash", draft=Draft(kind=DraftKind.MTP, stages=1))

@@ -9,9 +9,8 @@ from typing import Any
 
 import yaml
 
+from tests.support_golden import shipped_profile
 from tests.support_plans import FLASH, FLASH_8X_H200, PRO_8X_H200, WEIGHTS_DIR, devices, host, make_plan
-from v4deploy.catalogue.wire_engines import engine_of
-from v4deploy.catalogue.yaml_source import read_yaml
 from v4deploy.domain.artefact import ArtefactSet
 from v4deploy.domain.engine import EngineId, LaunchOptions
 from v4deploy.domain.finding import Finding, Severity
@@ -24,7 +23,7 @@ from v4deploy.render.render import render
 from v4deploy.render.templates import load_templates
 
 ROOT = Path(__file__).parents[1]
-PROFILE = engine_of(read_yaml(ROOT / "profiles" / "engines" / "vllm.yaml"))
+PROFILE = shipped_profile(EngineId.VLLM)
 TEMPLATES = load_templates([ROOT / "templates"])
 FLAG_TABLE_PATH = ROOT / "tests" / "fixtures" / "vllm-flags.json"
 FLAG_TABLE: dict[str, Any] = json.loads(FLAG_TABLE_PATH.read_text())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from v4deploy.catalogue.wire_hardware import chips_of
+from v4deploy.catalogue.wire_hardware import hardware_of
 from v4deploy.catalogue.yaml_source import read_yaml
 from v4deploy.documents import from_json, to_json
 from v4deploy.domain.chip import Chip
@@ -16,7 +16,9 @@ from v4deploy.planning.hypothetical import parse_hardware
 from v4deploy.resources import data_dir
 
 CHIPS = tuple(
-    chip for path in sorted((data_dir("profiles") / "hardware").glob("*.yaml")) for chip in chips_of(read_yaml(path))
+    chip
+    for path in sorted((data_dir("profiles") / "hardware").glob("*.yaml"))
+    for chip in hardware_of(read_yaml(path)).chips
 )
 DEDICATED = [chip for chip in CHIPS if chip.pool_kind is PoolKind.DEDICATED and len(chip.memory_bytes) == 1]
 

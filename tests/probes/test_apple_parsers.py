@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from v4deploy.catalogue.wire_hardware import chips_of
+from v4deploy.catalogue.wire_hardware import hardware_of
 from v4deploy.catalogue.yaml_source import read_yaml
 from v4deploy.domain.chip import Chip, MemoryCeiling
 from v4deploy.domain.chips import apply_chip_ceiling, match_chip
@@ -193,7 +193,7 @@ def test_on_linux_only_one_file_is_read() -> None:
 @pytest.mark.parametrize(("cores", "gb_per_second"), [(32, 410), (40, 546)])
 def test_a_binned_chip_has_its_own_bandwidth(cores: int, gb_per_second: int) -> None:
     (device,) = parsed(profile("Apple M4 Max", cores), SYSCTL).devices
-    chips = chips_of(read_yaml(ROOT / "profiles" / "hardware" / "apple.yaml"))
+    chips = hardware_of(read_yaml(ROOT / "profiles" / "hardware" / "apple.yaml")).chips
     chip = match_chip(device, 128 * GIB, chips)
     assert chip is not None
     assert chip.bandwidth_bytes_per_second == gb_per_second * 10**9

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from v4deploy.catalogue.wire_hardware import chips_of
+from v4deploy.catalogue.wire_hardware import hardware_of
 from v4deploy.catalogue.yaml_source import read_yaml
 from v4deploy.documents import from_json, to_data, to_json
 from v4deploy.domain.chip import Chip
@@ -26,7 +26,7 @@ DEFAULT_WEIGHTS_DIR = "/home/user/.cache/v4deploy/weights"
 @cache
 def shipped_chips() -> tuple[Chip, ...]:
     paths = sorted((ROOT / "profiles" / "hardware").glob("*.yaml"))
-    return tuple(chip for path in paths for chip in chips_of(read_yaml(path)))
+    return tuple(chip for path in paths for chip in hardware_of(read_yaml(path)).chips)
 
 
 def surveyed(recording: Path, weights_dir: str = DEFAULT_WEIGHTS_DIR) -> Host:

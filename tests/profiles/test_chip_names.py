@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from v4deploy.catalogue.wire_hardware import chips_of
+from v4deploy.catalogue.wire_hardware import hardware_of
 from v4deploy.catalogue.yaml_source import read_yaml
 from v4deploy.domain.chip import Chip
 from v4deploy.domain.chips import find_chip, find_chips, match_chip
@@ -12,7 +12,9 @@ from v4deploy.domain.units import GIB, MIB
 from v4deploy.resources import data_dir
 
 CHIPS = tuple(
-    chip for path in sorted((data_dir("profiles") / "hardware").glob("*.yaml")) for chip in chips_of(read_yaml(path))
+    chip
+    for path in sorted((data_dir("profiles") / "hardware").glob("*.yaml"))
+    for chip in hardware_of(read_yaml(path)).chips
 )
 API = {
     Vendor.NVIDIA: ComputeApi.CUDA,

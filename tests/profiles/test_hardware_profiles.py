@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from v4deploy.catalogue.wire_hardware import chips_of
+from v4deploy.catalogue.wire_hardware import hardware_of
 from v4deploy.catalogue.yaml_source import parse_yaml, read_yaml
 from v4deploy.domain.chip import Chip, NumberFormat
 from v4deploy.domain.errors import ProfileError
@@ -14,7 +14,7 @@ from v4deploy.domain.units import GIB, MIB
 from v4deploy.resources import data_dir
 
 FILES = sorted((data_dir("profiles") / "hardware").glob("*.yaml"))
-CHIPS = tuple(chip for path in FILES for chip in chips_of(read_yaml(path)))
+CHIPS = tuple(chip for path in FILES for chip in hardware_of(read_yaml(path)).chips)
 BY_ID = {chip.id: chip for chip in CHIPS}
 
 MINIMAL = """\
@@ -31,7 +31,7 @@ chips:
 
 
 def read(text: str) -> tuple[Chip, ...]:
-    return chips_of(parse_yaml(text, Path("test.yaml")))
+    return hardware_of(parse_yaml(text, Path("test.yaml"))).chips
 
 
 def test_every_vendor_has_chips() -> None:
@@ -146,3 +146,18 @@ def test_a_mistake_is_shown_with_file_line_and_key(wrong: str, right: str, messa
     with pytest.raises(ProfileError) as caught:
         read(MINIMAL.replace(wrong, right))
     assert caught.value.message.startswith(message)
+
+
+CONTAINERS = "containers: {cdi_kind: example.com/gpu, source: a plugin, as_of: 2026-11-22}\n"
+
+
+def test_names_for_containers_come_with_the_compute_api_of_the_file() -> None:
+    found = hardware_of(parse_yaml(MINIMAL + CONTAINERS, Path("test.yaml"))).containers
+    assert found is not None
+    assert (found.compute_api, found.cdi_kind, found.cluster_resource) == ("cuda", "example.com/gpu", None)
+    assert hardware_of(parse_yaml(MINIMAL, Path("test.yaml"))).containers is None
+
+
+def test_names_for_containers_need_a_source() -> None:
+    with pytest.raises(ProfileError, match=r"test.yaml:\d+: containers.source: this key is required"):
+        hardware_of(parse_yaml(MINIMAL + CONTAINERS.replace("source: a plugin, ", ""), Path("test.yaml")))

@@ -10,13 +10,14 @@ from v4deploy.catalogue.check import check_engines, check_models
 from v4deploy.catalogue.merge import ModelBuilder
 from v4deploy.catalogue.wire_engines import engine_of
 from v4deploy.catalogue.wire_graphs import graphs_of
-from v4deploy.catalogue.wire_hardware import chips_of
+from v4deploy.catalogue.wire_hardware import hardware_of
 from v4deploy.catalogue.wire_models import WireModel
 from v4deploy.catalogue.wire_speed import speed_model_of
 from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile, read_yaml
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.chip import Chip
 from v4deploy.domain.compute_graph import ComputeGraph
+from v4deploy.domain.container_devices import ContainerDevices
 from v4deploy.domain.engine import EngineId, EngineProfile, MemoryModel
 from v4deploy.domain.speed_model import SpeedModel
 
@@ -31,13 +32,14 @@ def load_catalogue(profile_dirs: Sequence[Path], *, with_speed: bool = True, wit
     Raises:
         ProfileError: a file is not of its form, or the whole does not hold together; names file, line and key.
     """
-    engines = _engines(profile_dirs, _compute_graphs(profile_dirs) if with_graphs else {})
+    chips, containers = _hardware(profile_dirs)
+    engines = _engines(profile_dirs, _compute_graphs(profile_dirs) if with_graphs else {}, containers)
     check_engines(engines, profile_dirs)
     builders = _models(profile_dirs)
     check_models(builders, engines)
     return Catalogue(
         models=tuple(builder.build() for builder in builders),
-        chips=_chips(profile_dirs),
+        chips=chips,
         engines=engines,
         speed=_speed(profile_dirs) if with_speed else SpeedModel(),
     )
@@ -58,21 +60,27 @@ def _models(profile_dirs: Iterable[Path]) -> tuple[ModelBuilder, ...]:
     return tuple(builders.values())
 
 
-def _chips(profile_dirs: Iterable[Path]) -> tuple[Chip, ...]:
+def _hardware(profile_dirs: Iterable[Path]) -> tuple[tuple[Chip, ...], tuple[ContainerDevices, ...]]:
     chips: dict[str, Chip] = {}
+    containers: dict[str, ContainerDevices] = {}
     for directory in profile_dirs:
         here: dict[str, Chip] = {}
         for document in _documents(directory / "hardware"):
-            for chip in chips_of(document):
+            hardware = hardware_of(document)
+            if hardware.containers is not None:
+                containers[hardware.containers.compute_api] = hardware.containers
+            for chip in hardware.chips:
                 if chip.id in here:
                     raise document.error((), f"the chip `{chip.id}` is defined twice in {directory / 'hardware'}")
                 here[chip.id] = chip
         chips |= here
-    return tuple(chips.values())
+    return tuple(chips.values()), tuple(containers.values())
 
 
 def _engines(
-    profile_dirs: Iterable[Path], graphs: Mapping[MemoryModel, tuple[ComputeGraph, ...]]
+    profile_dirs: Iterable[Path],
+    graphs: Mapping[MemoryModel, tuple[ComputeGraph, ...]],
+    containers: tuple[ContainerDevices, ...],
 ) -> tuple[EngineProfile, ...]:
     engines: dict[EngineId, EngineProfile] = {}
     for directory in profile_dirs:
@@ -90,6 +98,7 @@ def _engines(
             engine,
             split_memory=engine.split_memory or split.get(engine.memory_model),
             compute_graphs=graphs.get(engine.memory_model, ()),
+            container_devices=containers,
         )
         for engine in engines.values()
     )

@@ -1,4 +1,4 @@
-"""The form of profiles/hardware/<vendor>.yaml, compact for humans, and its chips."""
+"""The form of profiles/hardware/<vendor>.yaml, compact for humans, its chips, and how containers are given them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile
 from v4deploy.domain.chip import Chip, MemoryCeiling, NumberFormat
+from v4deploy.domain.container_devices import ContainerDevices
 from v4deploy.domain.hardware import ComputeApi, PoolKind, Vendor
 from v4deploy.domain.source import Source
 from v4deploy.domain.units import GB, GIB, MIB
@@ -55,6 +56,16 @@ class ChipEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerEntry:
+    """As ContainerDevices documents it."""
+
+    cdi_kind: str | None = None
+    cluster_resource: str | None = None
+    source: str
+    as_of: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HardwareFile:
     """A vendor's chips, with the defaults that they share.
 
@@ -74,10 +85,19 @@ class HardwareFile:
     memory_ceilings: tuple[CeilingEntry, ...] = ()
     default_ceiling_fraction: float | None = None
     cpu_architecture: str | None = None
+    containers: ContainerEntry | None = None
 
 
-def chips_of(document: YamlDocument) -> tuple[Chip, ...]:
-    """The chips of a hardware profile.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What a hardware profile says; `containers` None where it says nothing about them."""
+
+    chips: tuple[Chip, ...]
+    containers: ContainerDevices | None
+
+
+def hardware_of(document: YamlDocument) -> Hardware:
+    """What a hardware profile says.
 
     Raises:
         ProfileError: the file has not the form of HardwareFile, an architecture is not listed in `formats_by_arch`,
@@ -86,7 +106,19 @@ def chips_of(document: YamlDocument) -> tuple[Chip, ...]:
     file = parse_profile(HardwareFile, document)
     for path, message in _faults(file):
         raise document.error(path, message)
-    return tuple(_chip(file, entry) for entry in file.chips)
+    return Hardware(chips=tuple(_chip(file, entry) for entry in file.chips), containers=_containers(file))
+
+
+def _containers(file: HardwareFile) -> ContainerDevices | None:
+    entry = file.containers
+    if entry is None:
+        return None
+    return ContainerDevices(
+        compute_api=file.compute_api.value,
+        cdi_kind=entry.cdi_kind,
+        cluster_resource=entry.cluster_resource,
+        source=Source(source=entry.source, as_of=entry.as_of),
+    )
 
 
 def _faults(file: HardwareFile) -> Iterator[tuple[tuple[str | int, ...], str]]:

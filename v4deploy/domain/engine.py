@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from v4deploy.domain.compute_graph import ComputeGraph
+from v4deploy.domain.container_devices import ContainerDevices
 from v4deploy.domain.engine_memory import EngineMemory
 from v4deploy.domain.launch_settings import LaunchSettings
 from v4deploy.domain.recipes import Recipes
@@ -100,6 +101,7 @@ class EngineProfile:
         memory: figures and cache layouts of the vLLM family; None for the others.
         split_memory: figures of engines that split a model by layers; None for the others.
         compute_graphs: of engines that split a model by layers, by cache type; empty for the others.
+        container_devices: by compute API, from the profiles of the hardware; empty until the whole catalogue is read.
         precedence: the smaller, the faster where several engines hold the whole model on devices that they support.
     """
 
@@ -121,6 +123,7 @@ class EngineProfile:
     memory: EngineMemory | None = None
     split_memory: SplitMemory | None = None
     compute_graphs: tuple[ComputeGraph, ...] = ()
+    container_devices: tuple[ContainerDevices, ...] = ()
     targets_without_kubernetes: tuple[str, ...] = ()
     images: tuple[EngineImage, ...] = ()
     flags: tuple[FlagRange, ...] = ()

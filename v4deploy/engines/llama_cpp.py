@@ -85,7 +85,7 @@ def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: s
         return shared | router_values(known_options(plan, options, profile), spec.argv[0])
     if target in common.CONTAINER_TARGETS:
         inside = arguments(plan, options, profile, container_surroundings(options, profile))
-        cluster = targets.cluster_values(plan, common.load_timeout_seconds(plan))
+        cluster = targets.cluster_values(plan, profile, common.load_timeout_seconds(plan))
         return shared | container_values(plan, options, profile) | cluster | {"argv": inside}
     return shared
 

@@ -31,7 +31,7 @@ def container_values(plan: Plan, options: LaunchOptions, profile: EngineProfile)
         # Kernels that the driver compiles for this GPU; the container's file system is read-only elsewhere.
         environment["CUDA_CACHE_PATH"] = "/tmp/cuda-cache"  # noqa: S108 - the container's own tmpfs
     return {
-        "cdi_devices": cdi_devices(plan),
+        "cdi_devices": cdi_devices(plan, profile),
         "container_env": environment,
         "container_port": profile.default_port,
         "key_inside": KEY_INSIDE,

@@ -7,7 +7,8 @@ import math
 import posixpath
 import re
 
-from v4deploy.domain.engine import LaunchOptions
+from v4deploy.domain.container_devices import ContainerDevices
+from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.hardware import ComputeApi, OperatingSystem
 from v4deploy.domain.plan import Plan
@@ -21,8 +22,6 @@ PROBE_SECONDS = 15
 """Between two health checks of a container while it loads; a choice of this project."""
 
 _SYSTEM_DIRECTORIES = ("/bin/", "/opt/", "/usr/")
-_CDI_DEVICES = {ComputeApi.CUDA: "nvidia.com/gpu"}
-_CLUSTER_DEVICES = {ComputeApi.CUDA: "nvidia.com/gpu", ComputeApi.ROCM: "amd.com/gpu"}
 
 
 def unit_name(program: str, plan: Plan) -> str:
@@ -57,12 +56,16 @@ def service_values(plan: Plan, options: LaunchOptions, program: str, *, depth: i
     }
 
 
-def cdi_devices(plan: Plan) -> list[str]:
-    """Devices by the names of the container device interface; empty where they are not NVIDIA's."""
-    kind = _CDI_DEVICES.get(plan.chosen.compute_api)
-    if kind is None:
+def cdi_devices(plan: Plan, profile: EngineProfile) -> list[str]:
+    """Devices by the names of the container device interface; empty where their vendor's are named in another way."""
+    names = _container_devices(plan, profile)
+    if names is None or names.cdi_kind is None:
         return []
-    return [f"{kind}={name}" for name in common.device_names(plan) or ("all",)]
+    return [f"{names.cdi_kind}={name}" for name in common.device_names(plan) or ("all",)]
+
+
+def _container_devices(plan: Plan, profile: EngineProfile) -> ContainerDevices | None:
+    return next((entry for entry in profile.container_devices if entry.compute_api == plan.chosen.compute_api), None)
 
 
 def qualified_image(image: str) -> str:
@@ -72,12 +75,13 @@ def qualified_image(image: str) -> str:
     return image if has_registry else f"docker.io/{image}"
 
 
-def cluster_values(plan: Plan, timeout_seconds: int) -> dict[str, object]:
+def cluster_values(plan: Plan, profile: EngineProfile, timeout_seconds: int) -> dict[str, object]:
     """Values of a Deployment on one node: the devices to ask for, memory, room, and how often to probe."""
     size_bytes = plan.chosen.checkpoint.size_bytes or common.weights_bytes(plan)
     host_bytes = next((use.needed_bytes for use in plan.pools if use.pool_id == "host"), None)
+    names = _container_devices(plan, profile)
     return {
-        "gpu_resource": _CLUSTER_DEVICES.get(plan.chosen.compute_api, ""),
+        "gpu_resource": (names and names.cluster_resource) or "",
         "gpu_count": len(plan.chosen.layout.device_indices),
         "host_memory_mib": -(-host_bytes // MIB) if host_bytes else 0,
         "weights_gib": -(-size_bytes // GIB),

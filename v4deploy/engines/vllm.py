@@ -147,11 +147,11 @@ def _container_values(plan: Plan, options: LaunchOptions, profile: EngineProfile
         "container_cache_dir": CONTAINER_CACHE_DIR,
         "container_key_file": CONTAINER_KEY_FILE,
         "container_port": CONTAINER_PORT,
-        "cdi_devices": targets.cdi_devices(plan),
+        "cdi_devices": targets.cdi_devices(plan, profile),
         "device_names": list(device_names(plan) or ()),
         "health_command": list(_HEALTH_COMMAND),
         "shm_gib": _shared_memory_gib(plan),
-        **targets.cluster_values(plan, timeout),
+        **targets.cluster_values(plan, profile, timeout),
     }
 
 

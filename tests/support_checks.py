@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.support_golden import shipped_profile
 from tests.support_plans import devices, host
 from v4deploy.catalogue.load import load_catalogue
 from v4deploy.checks.registry import CHECKS, judge
@@ -17,6 +18,7 @@ from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import ComputeApi, Device, Disk, Host, InstalledEngine, Vendor
+from v4deploy.domain.launch_settings import LaunchSettings
 from v4deploy.domain.plan import Request
 from v4deploy.domain.units import GIB
 from v4deploy.planning.choose import make_plan
@@ -60,6 +62,12 @@ def disk(path: str, *, total_bytes: int | None = None, free_bytes: int | None = 
     return Disk(path=path, mount_point="/", filesystem="ext4", total_bytes=total_bytes, free_bytes=free_bytes)
 
 
+@cache
+def _launch() -> dict[EngineId, LaunchSettings]:
+    found = (shipped_profile(engine) for engine in EngineId)
+    return {profile.id: profile.launch for profile in found if profile.launch is not None}
+
+
 def subject(
     found: Host | None = None, environ: Mapping[str, str] | None = None, *, model: str = "v4-flash", **more: Any
 ) -> Subject:
@@ -67,6 +75,7 @@ def subject(
     return Subject(
         host=found or machine(),
         catalogue=catalogue(),
+        launch=_launch(),
         model=of,
         release=release,
         environ=environ or {},

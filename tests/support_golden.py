@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from v4deploy.catalogue.load import load_catalogue
+from v4deploy.catalogue.load_launch import with_launch
 from v4deploy.domain.artefact import ArtefactSet
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.engine import EngineId, EngineProfile
@@ -21,9 +22,10 @@ ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 
 
+@cache
 def shipped_profile(engine: EngineId) -> EngineProfile:
     """The profile as it ships."""
-    return _catalogue().engine(engine)
+    return with_launch(_catalogue().engine(engine), [ROOT / "profiles"])
 
 
 @cache

@@ -6,7 +6,8 @@ from itertools import product
 
 import pytest
 
-from tests.planning.support import catalogue, decide, machine
+from tests.planning.support import decide, machine
+from tests.support_golden import shipped_profile
 from tests.support_plans import WEIGHTS_DIR
 from v4deploy.domain.engine import EngineId, LaunchOptions
 from v4deploy.domain.finding import Severity
@@ -43,7 +44,7 @@ PREVIEWS = ("v4-flash-preview", "v4-pro-preview")
 
 def refusals(plan: Plan) -> dict[str, list[str]]:
     """By target, what its engine refuses; file names that only the hub knows are no fault of the plan."""
-    profile = catalogue().engine(plan.chosen.engine)
+    profile = shipped_profile(plan.chosen.engine)
     module = engine_module(profile.id)
     return {
         target: [

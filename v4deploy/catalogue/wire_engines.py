@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from v4deploy.catalogue.wire_launch import LaunchEntry, launch_faults, launch_of
 from v4deploy.catalogue.wire_memory import MemoryEntry, memory_faults, memory_of
 from v4deploy.catalogue.wire_recipes import RecipesEntry, faults_of, recipes_of
 from v4deploy.catalogue.wire_split import SplitMemoryEntry, split_memory_of
@@ -89,7 +88,6 @@ class EngineFile:
     as_of: str
     support: tuple[SupportEntry, ...]
     recipes: RecipesEntry | None = None
-    launch: LaunchEntry | None = None
     memory: MemoryEntry | None = None
     split_memory: SplitMemoryEntry | None = None
     newest_read: str | None = None
@@ -114,7 +112,6 @@ def engine_of(document: YamlDocument) -> EngineProfile:
         _wrong_flags(file),
         _no_cache_type(file),
         faults_of(file.recipes),
-        launch_faults(file.launch, {name for _, name in _flags(file)}),
         memory_faults(file.memory),
         _no_memory(file),
     ):
@@ -135,7 +132,6 @@ def engine_of(document: YamlDocument) -> EngineProfile:
         precedence=file.precedence,
         support=tuple(_support(file)),
         recipes=recipes_of(file.recipes),
-        launch=launch_of(file.launch),
         memory=memory_of(file.memory),
         split_memory=split_memory_of(file.split_memory),
         images=tuple(_images(file)),

@@ -1,4 +1,4 @@
-"""The form of `launch:` in profiles/engines/<engine>.yaml, compact for humans, and its LaunchSettings."""
+"""The form of profiles/launch/<engine>.yaml, compact for humans, and its LaunchSettings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from v4deploy.catalogue.wire_launch_recipes import FamilyEntry, RecipeEntry, families_of, recipe_of
+from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile
+from v4deploy.domain.engine import EngineId
 from v4deploy.domain.launch_settings import DeviceSettings, KnownDefect, LaunchSettings, ModelSettings, ReleaseSet
 from v4deploy.domain.source import Source
 from v4deploy.domain.versions import version_numbers
@@ -16,7 +18,7 @@ _PLACES_OF_A_RELEASE = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
-    """As ModelSettings documents it. `source` null means that of `launch:`, here and below."""
+    """As ModelSettings documents it. `source` null means the file's, here and below."""
 
     gguf_arch: str
     parser: str
@@ -59,9 +61,10 @@ class ReleaseEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchEntry:
+class LaunchFile:
     """All that an engine is started with beside the plan."""
 
+    engine: EngineId
     source: str
     as_of: str
     models: tuple[ModelEntry, ...] = ()
@@ -77,10 +80,18 @@ _Path = tuple[str | int, ...]
 _Fault = tuple[_Path, str]
 
 
-def launch_of(entry: LaunchEntry | None) -> LaunchSettings:
-    """What an engine is started with beside the plan; nothing where its profile has no such key."""
-    if entry is None:
-        return LaunchSettings()
+def launch_of(document: YamlDocument, engine: EngineId, flags: Collection[str]) -> LaunchSettings:
+    """What the engine is started with beside the plan. `flags` are those of its profile.
+
+    Raises:
+        ProfileError: the file has not the form of LaunchFile, is of another engine, an argument is no flag of the
+            engine, a row names what is not listed, or a version cannot be read.
+    """
+    entry = parse_profile(LaunchFile, document)
+    if entry.engine is not engine:
+        raise document.error(("engine",), f"the file is called after `{engine}`")
+    for path, message in _faults(entry, flags):
+        raise document.error(path, message)
     default = Source(source=entry.source, as_of=entry.as_of)
     return LaunchSettings(
         models=tuple(
@@ -92,17 +103,7 @@ def launch_of(entry: LaunchEntry | None) -> LaunchSettings:
             )
             for row in entry.models
         ),
-        devices=tuple(
-            DeviceSettings(
-                gguf_arch=row.gguf_arch,
-                archs=frozenset(row.archs),
-                arguments=row.arguments,
-                expert_parallel_native=row.expert_parallel_native,
-                environment=tuple(row.environment.items()),
-                source=_source(row, entry),
-            )
-            for row in entry.devices
-        ),
+        devices=tuple(_device(row, entry) for row in entry.devices),
         known_defects=tuple(
             KnownDefect(
                 archs=frozenset(row.archs),
@@ -125,49 +126,58 @@ def launch_of(entry: LaunchEntry | None) -> LaunchSettings:
     )
 
 
-def _source(row: ModelEntry | DeviceEntry | DefectEntry | ReleaseEntry, entry: LaunchEntry) -> Source:
+def _device(row: DeviceEntry, entry: LaunchFile) -> DeviceSettings:
+    return DeviceSettings(
+        gguf_arch=row.gguf_arch,
+        archs=frozenset(row.archs),
+        arguments=row.arguments,
+        expert_parallel_native=row.expert_parallel_native,
+        environment=tuple(row.environment.items()),
+        source=_source(row, entry),
+    )
+
+
+def _source(row: ModelEntry | DeviceEntry | DefectEntry | ReleaseEntry, entry: LaunchFile) -> Source:
     return Source(source=row.source or entry.source, as_of=entry.as_of)
 
 
-def launch_faults(entry: LaunchEntry | None, flags: Collection[str]) -> Iterator[_Fault]:
-    """What the form allows and no launch can mean: path and message of each. `flags` are those of the profile."""
-    if entry is None:
-        return
+def _faults(entry: LaunchFile, flags: Collection[str]) -> Iterator[_Fault]:
+    """What the form allows and no launch can mean: path and message of each."""
     models = [row.gguf_arch for row in entry.models]
     for index, model in enumerate(models):
         if model in models[:index]:
-            yield ("launch", "models", index, "gguf_arch"), f"`{model}` stands twice"
+            yield ("models", index, "gguf_arch"), f"`{model}` stands twice"
     for index, row in enumerate(entry.devices):
-        place = ("launch", "devices", index)
+        place = ("devices", index)
         if row.gguf_arch not in models:
-            yield (*place, "gguf_arch"), f"`{row.gguf_arch}` is not listed in launch.models"
+            yield (*place, "gguf_arch"), f"`{row.gguf_arch}` is not listed in models"
         yield from _argument_faults((*place, "arguments"), row.arguments, flags)
         yield from _argument_faults((*place, "expert_parallel_native"), row.expert_parallel_native, flags)
     for index, defect in enumerate(entry.known_defects):
-        yield from _version_faults(("launch", "known_defects", index, "version"), defect.version)
-    yield from _version_faults(("launch", "dspark_since"), entry.dspark_since)
+        yield from _version_faults(("known_defects", index, "version"), defect.version)
+    yield from _version_faults(("dspark_since",), entry.dspark_since)
     yield from _release_faults(entry)
     yield from _recipe_faults(entry, flags)
 
 
-def _recipe_faults(entry: LaunchEntry, flags: Collection[str]) -> Iterator[_Fault]:
+def _recipe_faults(entry: LaunchFile, flags: Collection[str]) -> Iterator[_Fault]:
     archs = [arch for row in entry.chip_families for arch in row.families]
     for arch in sorted({arch for arch in archs if archs.count(arch) > 1}):
-        yield ("launch", "chip_families"), f"`{arch}` stands twice"
+        yield ("chip_families",), f"`{arch}` stands twice"
     for index, row in enumerate(entry.recipes):
-        place = ("launch", "recipes", index)
+        place = ("recipes", index)
         if row.arch not in archs:
-            yield (*place, "arch"), f"`{row.arch}` is not listed in launch.chip_families"
+            yield (*place, "arch"), f"`{row.arch}` is not listed in chip_families"
         if min(row.max_context_tokens, row.block_tokens) < 1:
             yield place, "tokens are at least 1"
         yield from _argument_faults((*place, "arguments"), row.arguments, flags)
         yield from _nulls((*place, "draft_config"), row.draft_config)
 
 
-def _release_faults(entry: LaunchEntry) -> Iterator[_Fault]:
+def _release_faults(entry: LaunchFile) -> Iterator[_Fault]:
     seen: set[tuple[int, ...]] = set()
     for index, row in enumerate(entry.release_sets):
-        place = ("launch", "release_sets", index)
+        place = ("release_sets", index)
         for key, versions in (("torch", (row.torch,)), ("toolkit", (row.toolkit,)), ("releases", row.releases)):
             for version in versions:
                 yield from _version_faults((*place, key), version)

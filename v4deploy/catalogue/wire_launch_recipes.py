@@ -1,4 +1,4 @@
-"""The form of `chip_families:` and `recipes:` below `launch:` in profiles/engines/<engine>.yaml, and their values."""
+"""The form of `chip_families:` and `recipes:` in profiles/launch/<engine>.yaml, and their values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from v4deploy.domain.units import GIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedEntry:
-    """As RefusedParallelism documents it. `source` null means that of `launch:`, here and below."""
+    """As RefusedParallelism documents it. `source` null means the file's, here and below."""
 
     parallel: Literal["pipeline", "tensor"]
     what: str

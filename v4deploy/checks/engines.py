@@ -165,7 +165,8 @@ def known_bad(subject: Subject) -> Iterator[Finding]:
     """Installed versions that were reported as broken on the devices here; what holds for every version is a note."""
     architectures = {device.arch for device in subject.host.devices}
     for installed in subject.host.engines:
-        for defect in subject.catalogue.engine(installed.engine).launch.known_defects:
+        launch = subject.launch.get(installed.engine)
+        for defect in launch.known_defects if launch else ():
             if defect.version in {installed.version, None} and architectures & defect.archs:
                 yield Finding(
                     id=f"engine.{word(installed.engine)}.known-bad",

@@ -85,7 +85,8 @@ def _packages(subject: Subject) -> dict[str, str]:
 
 def _row(subject: Subject, plugin: InstalledEngine) -> ReleaseSet | None:
     numbers = version_numbers(plugin.version or "")[:_PLACES_OF_A_ROW]
-    rows = subject.catalogue.engine(plugin.engine).launch.release_sets
+    launch = subject.launch.get(plugin.engine)
+    rows = launch.release_sets if launch else ()
     return next((row for row in rows if version_numbers(row.release) == numbers), None)
 
 

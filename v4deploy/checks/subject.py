@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.hardware import Disk, Host
+from v4deploy.domain.launch_settings import LaunchSettings
 from v4deploy.domain.model import Checkpoint, Model, Release
 from v4deploy.domain.plan import Plan, Verdict
 
@@ -90,6 +91,7 @@ class Subject:
     Attributes:
         model: what `--model` names, with its release.
         environ: of the machine that is judged: of a recording, what it kept.
+        launch: of the engines that are here.
         here: the plan for this machine; None where none was asked for.
         target: the plan for `--target`; None without that option.
         weights_here: the directory that holds the chosen weights completely; None where they are not here.
@@ -106,6 +108,7 @@ class Subject:
     release: Release
     environ: Mapping[str, str]
     weights_dir: str
+    launch: Mapping[EngineId, LaunchSettings] = field(default_factory=dict)
     here: Planned | None = None
     target: Planned | None = None
     weights_here: str | None = None

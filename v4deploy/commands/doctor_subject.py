@@ -16,6 +16,7 @@ from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import LaunchError, UsageError, V4DeployError
 from v4deploy.domain.hardware import Host, ProbeOutcome, Vendor
+from v4deploy.domain.launch_settings import LaunchSettings
 from v4deploy.domain.plan import Plan, Request
 from v4deploy.planning.choose import make_plan
 from v4deploy.probes.base import Capture, Probe
@@ -127,6 +128,7 @@ def make_subject(
     return Subject(
         host=host,
         catalogue=workspace.catalogue,
+        launch=_launch(workspace, host),
         model=model,
         release=release,
         environ=workspace.system.environ,
@@ -184,6 +186,12 @@ def taken_ports(catalogue: Catalogue, host: Host) -> Iterator[TakenPort]:
             # Ollama runs as a service of another user, whose name may not be seen.
             if engine is not EngineId.OLLAMA or "ollama" not in (holder_of(port) or "ollama"):
                 yield TakenPort(engine=engine, port=port, why=error.message)
+
+
+def _launch(workspace: Workspace, host: Host) -> dict[EngineId, LaunchSettings]:
+    """Of engines that are here: of others nothing is judged."""
+    profiles = (workspace.launch_profile(engine) for engine in {installed.engine for installed in host.engines})
+    return {profile.id: profile.launch for profile in profiles if profile.launch is not None}
 
 
 def _hub_refusal(workspace: Workspace) -> str | None:

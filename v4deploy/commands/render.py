@@ -106,7 +106,7 @@ def prepare(workspace: Workspace, request: RenderRequest) -> Prepared:
     check_options(request.options)
     located = locate_weights(workspace, request.plan, request.weights_dir)
     plan = located.plan
-    profile = workspace.catalogue.engine(plan.chosen.engine)
+    profile = workspace.launch_profile(plan.chosen.engine)
     options = replace(request.options, weights_dir=str(located.directory))
     findings = list(located.findings)
     if plan.host.origin is HostOrigin.LIVE:

@@ -123,7 +123,7 @@ def preflight(workspace: Workspace, request: ServeRequest) -> Preflight:
     check_options(request.options, request.timeout_seconds)
     engine = _locate(workspace, request.plan)
     weights = locate_weights(workspace, request.plan, request.weights_dir)
-    plan, profile = weights.plan, workspace.catalogue.engine(request.plan.chosen.engine)
+    plan, profile = weights.plan, workspace.launch_profile(request.plan.chosen.engine)
     options = replace(
         request.options,
         weights_dir=str(weights.directory),

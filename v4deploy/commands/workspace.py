@@ -9,6 +9,7 @@ from pathlib import Path
 from v4deploy.catalogue.load import load_catalogue
 from v4deploy.commands.catalogue_layers import profile_directories
 from v4deploy.domain.catalogue import Catalogue
+from v4deploy.domain.engine import EngineId, EngineProfile
 from v4deploy.domain.hardware import Host
 from v4deploy.system.base import System
 from v4deploy.system.live import LiveSystem
@@ -31,6 +32,16 @@ class Workspace:
         if named := self.environ.get("V4DEPLOY_WEIGHTS_DIR"):
             return Path(named).expanduser().absolute()
         return user_cache_path("v4deploy", appauthor=False) / "weights"
+
+    def launch_profile(self, engine: EngineId) -> EngineProfile:
+        """The engine's profile with what it is started with beside the plan.
+
+        Raises:
+            ProfileError: a file of that is not of its form.
+        """
+        from v4deploy.catalogue.load_launch import with_launch
+
+        return with_launch(self.catalogue.engine(engine), profile_directories(self.environ))
 
     def host(self, hardware: str | None = None) -> Host:
         """The machine to plan for: the one named (`8x h200`), else the one we stand on (or its recording).

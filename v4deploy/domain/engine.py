@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from v4deploy.domain.compute_graph import ComputeGraph
 from v4deploy.domain.container_devices import ContainerDevices
 from v4deploy.domain.engine_memory import EngineMemory
-from v4deploy.domain.launch_settings import LaunchSettings
 from v4deploy.domain.recipes import Recipes
 from v4deploy.domain.split_memory import SplitMemory
+
+if TYPE_CHECKING:  # planning needs none of it, and is to be quick
+    from v4deploy.domain.launch_settings import LaunchSettings
 
 
 class EngineId(StrEnum):
@@ -97,7 +100,7 @@ class EngineProfile:
         default_port: what the engine itself uses.
         kv_cache_types: what it takes for V4, its default first.
         most_sequences: as many as it can serve at once, or as its own default for large devices allows.
-        launch: what it is started with beside what the plan decides.
+        launch: what it is started with beside what the plan decides (profiles/launch/); None until it is asked for.
         memory: figures and cache layouts of the vLLM family; None for the others.
         split_memory: figures of engines that split a model by layers; None for the others.
         compute_graphs: of engines that split a model by layers, by cache type; empty for the others.
@@ -119,11 +122,11 @@ class EngineProfile:
     precedence: int
     support: tuple[EngineSupport, ...]
     recipes: Recipes = field(default_factory=Recipes)
-    launch: LaunchSettings = field(default_factory=LaunchSettings)
     memory: EngineMemory | None = None
     split_memory: SplitMemory | None = None
     compute_graphs: tuple[ComputeGraph, ...] = ()
     container_devices: tuple[ContainerDevices, ...] = ()
+    launch: LaunchSettings | None = None
     targets_without_kubernetes: tuple[str, ...] = ()
     images: tuple[EngineImage, ...] = ()
     flags: tuple[FlagRange, ...] = ()

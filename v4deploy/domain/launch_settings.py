@@ -82,7 +82,7 @@ class ReleaseSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSettings:
-    """Everything of `launch:` in an engine's profile; empty for engines that take nothing beside the plan.
+    """A file of profiles/launch/; empty for engines that take nothing beside the plan.
 
     Attributes:
         chip_families, recipes: of engines that run on nothing else than what is documented.

@@ -11,6 +11,7 @@ from v4deploy.domain.engine import EngineId, EngineImage, EngineProfile, LaunchO
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi
+from v4deploy.domain.launch_settings import LaunchSettings
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import FootprintPart, Plan, PoolUse
 from v4deploy.domain.units import MB, format_gib
@@ -47,6 +48,12 @@ def knows_flag(profile: EngineProfile, flag: str, version: str) -> bool:
         for entry in profile.flags
         if entry.flag == flag
     )
+
+
+def launch_settings(profile: EngineProfile) -> LaunchSettings:
+    """What the engine is started with beside the plan."""
+    assert profile.launch is not None, f"the profile of {profile.id} was read for planning only"
+    return profile.launch
 
 
 def served_name(plan: Plan, options: LaunchOptions) -> str:

@@ -10,6 +10,7 @@ from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.engines.common import (
     engine_version,
+    launch_settings,
     memory_utilisation,
     port_of,
     served_name,
@@ -31,7 +32,7 @@ def plan_family(plan: Plan, profile: EngineProfile) -> ChipFamily | None:
     architectures = device_architectures(plan)
     if len(architectures) != 1:
         return None
-    return next((family for family in profile.launch.chip_families if family.arch == architectures[0]), None)
+    return next((family for family in launch_settings(profile).chip_families if family.arch == architectures[0]), None)
 
 
 def plan_recipe(plan: Plan, profile: EngineProfile) -> LaunchRecipe | None:
@@ -43,7 +44,7 @@ def plan_recipe(plan: Plan, profile: EngineProfile) -> LaunchRecipe | None:
     if family is None:
         return None
     place = (family.arch, plan.chosen.checkpoint.model)
-    fitting = [recipe for recipe in profile.launch.recipes if (recipe.arch, recipe.model) == place]
+    fitting = [recipe for recipe in launch_settings(profile).recipes if (recipe.arch, recipe.model) == place]
     exact = [recipe for recipe in fitting if plan.release.draft and recipe.draft is plan.release.draft.kind]
     return next(iter(exact or fitting), None)
 

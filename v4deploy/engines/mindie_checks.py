@@ -9,7 +9,7 @@ from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.units import GIB
 from v4deploy.domain.versions import is_older
-from v4deploy.engines.common import newer_than_read, too_old
+from v4deploy.engines.common import launch_settings, newer_than_read, too_old
 from v4deploy.engines.mindie_arguments import engine_arguments, lacks_draft_length, plan_family, plan_recipe
 from v4deploy.engines.mindie_motor import MAXIMUM_POD_NPUS, world_size
 from v4deploy.engines.vllm_support import device_architectures, is_readable_version
@@ -46,7 +46,7 @@ def own_findings(
     findings += _chip_findings(plan, family)
     findings += _target_findings(plan, options, family, target)
     recipe = plan_recipe(plan, profile)
-    if recipe is None or profile.launch.model(plan.gguf_arch) is None:
+    if recipe is None or launch_settings(profile).model(plan.gguf_arch) is None:
         return (*findings, _no_recipe(plan, family))
     drafting = _draft_findings(plan, recipe)
     findings += [*drafting, *_context_findings(plan, recipe)]
@@ -251,7 +251,7 @@ def _dspark_version_findings(
     draft = plan.release.draft
     if not plan.chosen.use_draft or draft is None or draft.kind is not DraftKind.DSPARK or options.image is not None:
         return ()
-    since = profile.launch.dspark_since
+    since = launch_settings(profile).dspark_since
     return (too_old(plan, profile, version, since),) if since and is_older(version, since) else ()
 
 

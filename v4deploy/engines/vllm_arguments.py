@@ -18,6 +18,7 @@ from v4deploy.domain.versions import is_older
 from v4deploy.engines.common import (
     engine_version,
     knows_flag,
+    launch_settings,
     load_timeout_seconds,
     memory_utilisation,
     port_of,
@@ -93,7 +94,7 @@ def model_settings(plan: Plan, profile: EngineProfile) -> ModelSettings:
     Raises:
         UsageError: it says nothing.
     """
-    settings = profile.launch.model(plan.gguf_arch)
+    settings = launch_settings(profile).model(plan.gguf_arch)
     if settings is None:
         raise UsageError(
             f"no parsers are known for the architecture `{plan.gguf_arch}` of {plan.release.name}",
@@ -142,7 +143,7 @@ def needs_draft_length(plan: Plan, version: str) -> bool:
 
 
 def _device_settings(plan: Plan, profile: EngineProfile) -> tuple[DeviceSettings, ...]:
-    return profile.launch.device_settings(plan.gguf_arch, frozenset(device_architectures(plan)))
+    return launch_settings(profile).device_settings(plan.gguf_arch, frozenset(device_architectures(plan)))
 
 
 def _device_arguments(plan: Plan, profile: EngineProfile, version: str) -> dict[str, object]:

@@ -7,7 +7,14 @@ from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.versions import is_older
-from v4deploy.engines.common import CONTAINER_TARGETS, device_names, engine_version, image_of, newer_than_read
+from v4deploy.engines.common import (
+    CONTAINER_TARGETS,
+    device_names,
+    engine_version,
+    image_of,
+    launch_settings,
+    newer_than_read,
+)
 from v4deploy.engines.targets import target_findings
 from v4deploy.engines.vllm_arguments import DEFAULT_DRAFT_BLOCK_SINCE, arguments, needs_draft_length
 from v4deploy.engines.vllm_flags import split_by_version
@@ -21,7 +28,7 @@ AUTO_KV_CACHE_SINCE = "0.30.0"
 def own_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
     """Findings about model family, cache type, drafting, known defects, flags, key and image."""
     version = engine_version(plan, options)
-    if profile.launch.model(plan.gguf_arch) is None:
+    if launch_settings(profile).model(plan.gguf_arch) is None:
         return (_unknown_architecture(plan),)
     if not is_readable_version(version):
         return ()
@@ -105,7 +112,7 @@ def _known_bad_findings(plan: Plan, profile: EngineProfile, version: str) -> tup
             evidence=(Evidence(source=defect.source.source),),
             fix=defect.fix,
         )
-        for defect in profile.launch.known_defects
+        for defect in launch_settings(profile).known_defects
         if defect.archs & set(device_architectures(plan))
         and defect.version in {None, version}
         and (drafts_dspark or not defect.with_dspark)

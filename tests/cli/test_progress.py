@@ -178,6 +178,42 @@ def test_many_files_do_not_fill_the_screen() -> None:
     assert "12 more under way" in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("width", "file_words", "all_words"),
+    [
+        (80, ["12.1 GB of 49.9 GB", "1.5 GB/s", "0:00:25 left"], ["51.0 GB of 154.4 GB", "6.0 GB/s", "0:00:17 left"]),
+        (60, ["24 %", "1.5 GB/s", "0:00:25 left"], ["33 %", "6.0 GB/s", "0:00:17 left"]),
+        (40, ["24 %", "1.5 GB/s", "0:00:25 left"], ["33 %", "6.0 GB/s", "0:00:17 left"]),
+    ],
+)
+def test_no_number_is_cut_on_a_narrow_terminal(width: int, file_words: list[str], all_words: list[str]) -> None:
+    sink, _, _ = output()
+    now = [0.0]
+    bars = Bars(sink, lambda: now[0])
+    for tick in range(5):
+        now[0] = tick * 2.0
+        for number in (1, 2):
+            event = Transfer(
+                path=f"UD-Q4_K_XL/DeepSeek-V4-Flash-0731-UD-Q4_K_XL-{number:05d}-of-00004.gguf",
+                done_bytes=3_000 * MB + tick * 12_000 * MB,
+                total_bytes=154_400 * MB,
+                file_done_bytes=100 * MB + tick * 3_000 * MB,
+                file_size_bytes=49_890 * MB,
+                file_checked_bytes=49_000 * MB if number == 2 else None,
+            )
+            bars.report(event)
+    console = Console(file=io.StringIO(), width=width)
+    console.print(bars.render())
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    for line, words in zip(lines, (file_words, ["checking 98 %"], all_words), strict=True):
+        assert all(f"  {word}" in line for word in words), line
+    assert lines[-1].startswith("0 of 2 f")
+    if width > 40:
+        assert "00001-of-00004.gguf" in lines[0]
+
+
 def test_json_lines_take_events_from_many_commands() -> None:
     stderr = io.StringIO()
     JsonLines(Console(file=stderr), lambda: 0.0).report(Transfer(path="a", done_bytes=5, total_bytes=None))

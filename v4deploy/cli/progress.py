@@ -7,25 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
-from pathlib import PurePosixPath
 
 from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
-from v4deploy.cli.meter import Meter, Reading
+from v4deploy.cli.bars import Rows, file_name, row_of
+from v4deploy.cli.meter import Meter
 from v4deploy.cli.options import ProgressMode
 from v4deploy.cli.output import Mode, Output
 from v4deploy.commands.result import Report, Step, Transfer
-from v4deploy.domain.units import format_gb
 
 SCHEMA = "v4deploy.progress/1"
 _REFRESHES_PER_SECOND = 4
 _MOST_ROWS = 8
-_NAME_COLUMNS = 44
 _LINE_SECONDS = 1.0
 
 
@@ -80,41 +75,10 @@ class Bars:
             finished, known = self._meter.counts()
         if overall is None:
             return Text()
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        for justify in ("left", "left", "right", "right", "right"):
-            grid.add_column(justify=justify, no_wrap=True)
-        for reading in files[:_MOST_ROWS]:
-            grid.add_row(*_row(_cropped(reading.path), reading))
         more = len(files) - _MOST_ROWS
         count = f"{finished} of {known} files" + (f", {more} more under way" if more > 0 else "")
-        grid.add_row(*_row(count, overall))
-        return grid
-
-
-def _row(name: str, reading: Reading) -> tuple[RenderableType, ...]:
-    total = reading.total_bytes
-    bar = ProgressBar(total=total or None, completed=reading.done_bytes, width=24)
-    if reading.checked_bytes is not None and total:
-        percent = reading.checked_bytes * 100 // total
-        return Text(name), bar, Text(format_gb(total)), Text(f"checking {percent} %"), Text("")
-    size = format_gb(reading.done_bytes) + (f" of {format_gb(total)}" if total else "")
-    return Text(name), bar, Text(size), Text(rate_words(reading)), Text(left_words(reading))
-
-
-def _cropped(path: str) -> str:
-    """The file's name; of a long one the end, where the number of the shard is."""
-    name = PurePosixPath(path).name
-    return name if len(name) <= _NAME_COLUMNS else f"…{name[1 - _NAME_COLUMNS :]}"
-
-
-def rate_words(reading: Reading) -> str:
-    """`812.0 MB/s`; empty until it is known."""
-    return "" if reading.bytes_per_second is None else f"{format_gb(round(reading.bytes_per_second))}/s"
-
-
-def left_words(reading: Reading) -> str:
-    """`0:12:40 left`; empty until it is known."""
-    return "" if reading.seconds_left is None else f"{timedelta(seconds=round(reading.seconds_left))} left"
+        rows = (row_of(file_name(reading.path), reading) for reading in files[:_MOST_ROWS])
+        return Rows((*rows, row_of(count, overall)))
 
 
 class JsonLines:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -109,7 +110,14 @@ def _requirement() -> str:
     distribution = metadata.distribution(PROGRAM)
     extras = f"[{','.join(wanted_extras())}]" if wanted_extras() else ""
     text = distribution.read_text("direct_url.json")
-    url = str(json.loads(text).get("url", "")) if text else ""
-    if url.startswith("file://"):
-        return f"{unquote(urlsplit(url).path)}{extras}"
-    return f"{PROGRAM}{extras} @ {url}" if url else f"{PROGRAM}{extras}=={distribution.version}"
+    return requirement_of(json.loads(text) if text else {}, extras=extras, version=distribution.version)
+
+
+def requirement_of(origin: Mapping[str, Any], *, extras: str, version: str) -> str:
+    """What pip is asked for; `origin` as direct_url.json has it (PEP 610), empty for what came from an index."""
+    url, repository = str(origin.get("url", "")), origin.get("vcs_info")
+    if not url:
+        return f"{PROGRAM}{extras}=={version}"
+    if isinstance(repository, dict):
+        return f"{PROGRAM}{extras} @ {repository.get('vcs')}+{url}@{repository.get('commit_id')}"
+    return f"{unquote(urlsplit(url).path)}{extras}" if url.startswith("file://") else f"{PROGRAM}{extras} @ {url}"

@@ -50,7 +50,8 @@ def create(
 ) -> int:
     """Write pulled weights into parts, with their hashes, launch files and wheels. Run again, it goes on.
 
-    Give the plan of the machine that gets them with --plan; without one, only weights that are named come along.
+    Give the plan of the machine that gets them with --plan. Without one, weights that --quant or --repo names come
+    along alone, and else those that the plan for this machine chooses, with its launch files.
     """
     from v4deploy.cli.requests import Wish, parse_part_size
     from v4deploy.cli.views.bundle import view_created

@@ -17,6 +17,7 @@ from v4deploy.domain.errors import DownloadError, UsageError
 from v4deploy.domain.model import Hub
 from v4deploy.pull.access import DEFAULT_ENDPOINT, HubAccess, access_from
 from v4deploy.pull.hubs import list_repository
+from v4deploy.pull.manifest import MANIFEST_NAME
 from v4deploy.pull.retry import RetryPolicy
 from v4deploy.pull.transport import Transport
 
@@ -129,6 +130,17 @@ def test_the_token_goes_to_the_hub_and_never_to_the_storage_server(
     assert not [
         path for path in Path(result.directory).rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()
     ]
+
+
+def test_user_and_password_of_the_address_go_to_the_hub_alone(desk: Desk) -> None:
+    result = desk.pull(access=HubAccess(endpoint=desk.hub.endpoint.replace("//", "//user:p%40ss@")))
+    desk.assert_right(result)
+    seen = desk.hub.faults.seen
+    assert {one.authorization for one in seen if not one.at_cdn} == {"Basic dXNlcjpwQHNz"}
+    assert {one.authorization for one in seen if one.at_cdn} == {None}
+    manifest = (Path(result.directory) / MANIFEST_NAME).read_text()
+    assert "p%40ss" not in manifest
+    assert "user" not in manifest
 
 
 def test_nothing_is_asked_but_the_listing_and_the_files(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.model import Hub
@@ -60,14 +61,26 @@ class HubAccess:
 
     @property
     def credentials(self) -> dict[str, str]:
-        """Headers for requests to the hub itself; never for the storage server that it sends us on to."""
+        """Headers for requests to the hub itself; never for the storage server that it sends us on to.
+
+        Without a token, the user and password that the address may carry.
+        """
         if self.token is None:
-            return {}
+            basic = basic_credentials(urlsplit(self.endpoint))
+            return {} if basic is None else {"Authorization": basic}
         headers = {"Authorization": f"Bearer {self.token}"}
         if self.hub is Hub.MODELSCOPE:
             # Its older endpoints know the token as this cookie only (modelscope_hub 0.5.1, _legacy_api.py).
             headers["Cookie"] = f"m_session_id={self.token}"
         return headers
+
+
+def basic_credentials(address: SplitResult) -> str | None:
+    """The header's value for the user and password in an address (RFC 7617); None where it has none."""
+    if address.username is None:
+        return None
+    pair = f"{unquote(address.username)}:{unquote(address.password or '')}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 def access_from(environ: Mapping[str, str], hub: Hub = Hub.HUGGINGFACE) -> HubAccess:

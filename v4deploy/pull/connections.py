@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import socket
 import ssl
@@ -13,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from v4deploy.domain.errors import DownloadError
 from v4deploy.pull import failures, socks
+from v4deploy.pull.access import basic_credentials
 from v4deploy.pull.retry import CONNECT_SECONDS, TransferError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -306,7 +306,5 @@ def _cut(connected: socket.socket) -> None:
 
 
 def _proxy_credentials(proxy: SplitResult) -> dict[str, str]:
-    if proxy.username is None:
-        return {}
-    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    basic = basic_credentials(proxy)
+    return {} if basic is None else {"Proxy-Authorization": basic}

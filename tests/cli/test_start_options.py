@@ -59,6 +59,16 @@ def test_up_refuses_such_an_engine_before_the_pull(
     assert not (tmp_path / "weights").exists()
 
 
+def test_a_plan_that_is_none_is_explained(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    ran = v4deploy("pull", "--plan", "nowhere.json")
+    assert ran.code == ExitCode.USAGE
+    assert "v4deploy plan --json > plan.json" in ran.stderr
+    (tmp_path / "weights.gguf").write_bytes(b"GGUF\xff\xfe")
+    ran = v4deploy("pull", "--plan", "weights.gguf")
+    assert ran.code == ExitCode.USAGE
+    assert "weights.gguf is not JSON" in ran.stderr
+
+
 @pytest.mark.parametrize("command", ["serve", "up"])
 def test_help_says_what_is_started(v4deploy: V4Deploy, command: str) -> None:
     assert "llama.cpp" in v4deploy(command, "--help").stdout.split("Options")[0]

@@ -96,7 +96,9 @@ def read_plan(path: Path) -> Plan:
         ProfileError: it is not a plan, or the record of a plan that failed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise UsageError(f"the plan {path} cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"the plan {path} cannot be read: {error.strerror}", hint="`v4deploy plan --json > plan.json` writes one"
+        ) from error
     return from_json(Plan, PLAN_SCHEMA, text, name=str(path))

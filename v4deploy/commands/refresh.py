@@ -13,6 +13,7 @@ from enum import StrEnum
 from v4deploy.commands.catalogue_layers import Layers, read_layers, write_refreshed
 from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.workspace import Workspace
+from v4deploy.domain.counting import counted
 from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import Checkpoint, Hub
@@ -112,7 +113,13 @@ def refresh(
         raise offline("the file list of each repository")
     layers = read_layers(workspace.environ, workspace.catalogue)
     targets = _targets(workspace, name)
-    report(Step(name="refresh", state=StepState.STARTED, message=f"listing {len(targets)} repositories"))
+    report(
+        Step(
+            name="refresh",
+            state=StepState.STARTED,
+            message=f"listing {counted(len(targets), 'repository', 'repositories')}",
+        )
+    )
     listings, errors = _list_all(targets, accesses, report)
     outcomes = [
         _outcome(target, listings[target.repo, target.hub], accesses[target.hub], layers, today)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import plistlib
+import re
 import subprocess
 from dataclasses import replace
 from itertools import chain
@@ -112,15 +113,23 @@ def test_a_key_podman_does_not_know_is_refused(tmp_path: Path) -> None:
     assert "ContainersName" in done.stderr
 
 
+def say_who_starts(compose: Path) -> None:
+    """The part of the header's `Apply` before Docker, as it is typed on a machine that has the group `render`."""
+    (apply,) = re.findall(r"^# Apply: (.*?)docker compose up", compose.read_text(), re.MULTILINE)
+    words = f"getent() {{ echo render:x:992:; }}; {apply}true"
+    subprocess.run(["bash", "-c", words], cwd=compose.parent, check=True)
+
+
 def test_docker_compose_takes_the_files_and_reads_no_variable_in_them(tmp_path: Path) -> None:
-    environ = {"V4DEPLOY_UID": "1000", "V4DEPLOY_GID": "1000", "RENDER_GID": "992", "HOME": "/expanded"}
     for name, files in sets("compose"):
         written = write(files, tmp_path / name)
         (compose,) = [path for path in written if path.name == "compose.yaml"]
-        done = run(docker_compose(), "--file", compose, "config", **environ)
+        say_who_starts(compose)
+        # As from another shell, later: `ps`, `logs` and `down` read the file with no variable set.
+        done = run(docker_compose(), "--file", compose, "config", HOME="/expanded")
         assert (done.returncode, done.stderr) == (0, ""), compose
         (service,) = yaml.safe_load(done.stdout)["services"].values()
-        assert service["user"] in {"1000:1000", "65534:65534"}
+        assert service["user"] in {f"{os.getuid()}:{os.getgid()}", "65534:65534"}
         if name.startswith("ollama"):
             continue
         weights = service["volumes"][0]

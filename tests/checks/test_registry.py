@@ -14,8 +14,10 @@ from tests.support_checks import catalogue, planned, run_all, subject
 from v4deploy.checks.probe_findings import PROBE_FINDINGS
 from v4deploy.checks.registry import CHECKS, judge, known_ids, listing
 from v4deploy.checks.selection import Selection, select
+from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import UsageError
 from v4deploy.domain.finding import CheckGroup, Finding, Severity
+from v4deploy.engines.common import engine_word
 from v4deploy.probes.survey import survey
 from v4deploy.system.recorded import RecordedSystem
 
@@ -96,6 +98,16 @@ def test_the_page_of_checks_is_current() -> None:
     assert page.read_text(encoding="utf-8") == page_of_checks(), "write it anew: V4DEPLOY_UPDATE_GOLDEN=1 pytest ..."
 
 
+def ids_of_engines() -> set[str]:
+    """Ids of what `render` and `serve` say of a plan, as they stand in the engines' modules."""
+    found: set[str] = set()
+    for path in (ROOT / "v4deploy" / "engines").glob("*.py"):
+        for text in re.findall(r'\bid=f?"(engine\.[^"]+)"', path.read_text(encoding="utf-8")):
+            own, _, word = text.rpartition(".")
+            found |= {f"engine.{engine_word(engine)}.{word}" for engine in EngineId} if "{" in own else {text}
+    return found
+
+
 @pytest.mark.parametrize("page", ["doctor.md", "launch-failures.md"])
 def test_pages_name_no_finding_that_does_not_exist(page: str) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
@@ -103,7 +115,7 @@ def test_pages_name_no_finding_that_does_not_exist(page: str) -> None:
     groups = {str(group) for group in CheckGroup} | {"gpu", "npu"}
     named = {word for word in words if word.split(".")[0] in groups and "." in word}
     assert named
-    known = known_ids()
+    known = {*known_ids(), *ids_of_engines()}
     assert not {word for word in named if not any(id_ == word or id_.startswith(f"{word}.") for id_ in known)}
 
 

@@ -136,7 +136,7 @@ def test_another_repository_than_the_one_named_is_noticed(v4deploy: V4Deploy, tm
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("./nowhere",), ExitCode.DOWNLOAD_FAILED, "nowhere is not a directory"),
+        (("./nowhere",), ExitCode.USAGE, "nowhere is not a directory"),
         (("nowhere",), ExitCode.USAGE, "no model is called `nowhere`"),
         (("here",), ExitCode.DOWNLOAD_FAILED, "neither a manifest nor weight files"),
         (("here", "--quant", "native"), ExitCode.USAGE, "`here` is a directory"),

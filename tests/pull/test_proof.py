@@ -253,7 +253,7 @@ def test_split_parts_that_contradict_each_other(tmp_path: Path) -> None:
 
 
 def test_nothing_to_check(tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="is not a directory"):
+    with pytest.raises(UsageError, match="is not a directory"):
         verify(tmp_path / "nowhere")
     write(tmp_path / "README.md", b"")
     with pytest.raises(DownloadError, match="neither a manifest nor weight files"):

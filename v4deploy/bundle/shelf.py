@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from v4deploy.bundle.index import INDEX_NAME, UNFINISHED_NAME, BundleIndex, PartEntry, PlainFile, from_json
-from v4deploy.domain.errors import DownloadError
+from v4deploy.domain.errors import DownloadError, UsageError
 from v4deploy.domain.units import format_gb
 
 _MOST_NAMES = 8
@@ -57,7 +57,11 @@ def open_shelf(directories: Sequence[Path]) -> Shelf:
     Raises:
         DownloadError: none of them has an index, or they have indices of different bundles.
         ProfileError: an index is damaged.
+        UsageError: one of them is not a directory.
     """
+    for directory in directories:
+        if not directory.is_dir():
+            raise UsageError(f"{directory} is not a directory", hint="name where the parts lie; is the medium mounted?")
     found = [(directory, index) for directory in directories if (index := _index_of(directory)) is not None]
     if not found:
         raise _no_index(directories)

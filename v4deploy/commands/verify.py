@@ -44,7 +44,7 @@ def verify(workspace: Workspace, request: VerifyRequest, *, report: Report | Non
 
     Raises:
         DownloadError: there are no weights.
-        UsageError: the directory holds several cached snapshots.
+        UsageError: there is no such directory, or it holds several cached snapshots.
         ProfileError: its manifest is broken.
         InterruptedRunError: Ctrl-C.
     """

@@ -40,8 +40,8 @@ def verify_directory(  # noqa: PLR0913 - each is a choice of the caller
     at once. `quick` reads sizes and headers only. `catalogue` vouches for files where nothing in the directory does.
 
     Raises:
-        DownloadError: there is no directory, or nothing says which files belong there and none is a weight file.
-        UsageError: it is a cached repository with several snapshots.
+        DownloadError: nothing says which files belong there and none is a weight file.
+        UsageError: there is no such directory, or it is a cached repository with several snapshots.
         ProfileError: the manifest is broken.
         KeyboardInterrupt: after all threads have ended.
     """

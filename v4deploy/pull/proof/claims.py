@@ -60,12 +60,12 @@ def claims_of(directory: Path, catalogue: Sequence[Checkpoint] = ()) -> Claims:
     """The best that is known about a directory.
 
     Raises:
-        DownloadError: there is no such directory, or nothing in it is a weight file.
-        UsageError: it holds several snapshots of the hub's cache.
+        DownloadError: nothing in it is a weight file.
+        UsageError: there is no such directory, or it holds several snapshots of the hub's cache.
         ProfileError: its manifest is broken.
     """
     if not directory.is_dir():
-        raise DownloadError(f"{directory} is not a directory", hint="name one that holds weight files")
+        raise UsageError(f"{directory} is not a directory", hint="name one that holds weight files")
     if (manifest := store.read_manifest(directory)) is not None:
         return _of_manifest(manifest)
     if (snapshot := snapshot_claims(directory)) is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -189,6 +191,39 @@ def test_a_broken_file_is_named(
     assert cause in caught.value.message
     assert "exit code 1" in caught.value.message
     assert caught.value.details
+
+
+_LOGS_AND_ENDS = """
+import ctypes, os, xllamacpp
+from v4deploy.serve.embedded import end_log
+library = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
+log = library["_Z15common_log_mainv"]
+log.restype = ctypes.c_void_p
+add = library["_Z14common_log_addP10common_log14ggml_log_levelPKcz"]
+add.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
+for number in range(200):
+    add(log(), 4, b"line %d %s" % (number, b"." * 90 + bytes([10])))
+print("logged", flush=True)
+end_log(xllamacpp)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="the pipe's size can be set on Linux only")
+def test_the_last_line_of_the_log_outlives_the_process() -> None:
+    # The pipe takes a fifth of the lines, so llama.cpp's thread is still writing when the process comes to its end.
+    read_end, write_end = os.pipe()
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+    with (
+        os.fdopen(read_end, "rb") as log,
+        subprocess.Popen([sys.executable, "-c", _LOGS_AND_ENDS], stdout=subprocess.PIPE, stderr=write_end) as child,
+    ):
+        os.close(write_end)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"logged\n"
+        lines = log.read().splitlines()
+    assert lines[-1].startswith(b"line 199 ")
+    assert len(lines) == 200
 
 
 def test_cache_types_that_differ_are_explained(launch: Launch, tmp_path: Path) -> None:

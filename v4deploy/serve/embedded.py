@@ -5,6 +5,7 @@ A child process of its own, because an engine that aborts in C++ takes its proce
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import signal
@@ -22,6 +23,8 @@ from v4deploy.serve.keys import read_api_keys
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A signal may reach a thread of the engine; Python then runs its handler only when the main thread next wakes up.
 _WAKE_UP_SECONDS = 0.25
+# `common_log_main()` and `common_log_pause(common_log *)` as C++ compilers but Microsoft's name them.
+_LOG, _PAUSE_LOG = "_Z15common_log_mainv", "_Z16common_log_pauseP10common_log"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,9 +49,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         _kept_alive = engine.Server(parameters)
     except RuntimeError as error:
+        end_log(engine)
         _say(f"the engine gave up: {error}")
         return ExitCode.UNEXPECTED
     _wait_for_stop(parent)
+    end_log(engine)
     # With the server still referred to: its destructor waits for every request that is being answered, as long as the
     # longest answer takes, and the binding has no other way to stop. The system frees memory and devices.
     sys.stdout.flush()
@@ -64,6 +69,21 @@ def _engine() -> Any:
             f"the embedded llama.cpp cannot be loaded: {error}", hint="install it: pip install 'v4deploy[embedded]'"
         ) from error
     return xllamacpp
+
+
+def end_log(engine: Any) -> None:
+    """Wait until all that llama.cpp has logged is written; what it logs later is dropped.
+
+    A thread of its own writes the log, and nothing else waits for it at the end of the process
+    (ggml-org/llama.cpp#22142): on a busy machine the last lines are lost, among them the one that says why the model
+    did not load. A wheel that does not give these functions away may lose them still.
+    """
+    library = ctypes.CDLL(engine.xllamacpp.__file__)
+    if not (hasattr(library, _LOG) and hasattr(library, _PAUSE_LOG)):
+        return
+    log, pause = library[_LOG], library[_PAUSE_LOG]
+    log.restype, pause.argtypes, pause.restype = ctypes.c_void_p, (ctypes.c_void_p,), None
+    pause(log())
 
 
 def _wait_for_stop(parent: int) -> None:

@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.planning.support import catalogue, machine
+from v4deploy.commands.measured import add_runs, measured_runs
+from v4deploy.commands.measurements import read_measurements
 from v4deploy.commands.plan import plan
 from v4deploy.commands.workspace import Workspace
+from v4deploy.domain.finding import Severity
 from v4deploy.domain.hardware import Host, HostOrigin
 from v4deploy.domain.plan import Plan, Request
 from v4deploy.domain.speed import SpeedBasis
+from v4deploy.serve.smoke.result import Figures, SmokeReport
 from v4deploy.system.live import LiveSystem
 
 RATES = {
@@ -69,3 +73,71 @@ def test_a_file_that_cannot_be_read_is_told_and_stops_nothing(tmp_path: Path, te
     told = next(finding for finding in found.findings if finding.id == "plan.measurements-unreadable")
     assert words in str(told.evidence)
     assert found.speed.load_seconds.low is None
+
+
+SERVED = SmokeReport(
+    base_url="http://127.0.0.1:8000/v1",
+    model="v4-flash-0731",
+    content_judged=True,
+    is_reachable=True,
+    checks=(),
+    figures=Figures(
+        decode_tokens_per_second=18.5, decoded_tokens=120, prompt_tokens_per_second=540.0, prompt_tokens=2600
+    ),
+    elapsed_seconds=9.0,
+)
+NOW = "2026-11-28T15:00:00+00:00"
+
+
+def environ_of(tmp_path: Path) -> dict[str, str]:
+    return {"XDG_STATE_HOME": str(tmp_path)}
+
+
+def test_what_was_served_is_told_as_measured_by_the_next_plan(tmp_path: Path) -> None:
+    before = plan_with(None, tmp_path)
+    assert before.speed.single_tokens_per_second.basis is not SpeedBasis.MEASURED_HERE
+    runs = measured_runs(before, SERVED, engine_version="11434", now=NOW)
+    assert [(run.context_tokens, run.engine_version) for run in runs] == [(120, "11434"), (2600, "11434")]
+    assert add_runs(environ_of(tmp_path), runs) == ()
+    speed = plan_with(None, tmp_path).speed
+    for figure, value in ((speed.single_tokens_per_second, 18.5), (speed.prefill_tokens_per_second, 540.0)):
+        assert (figure.low, figure.high, figure.basis) == (value, value, SpeedBasis.MEASURED_HERE)
+        assert "1 run on this machine" in (figure.source or "")
+    assert speed.load_seconds.basis is not SpeedBasis.MEASURED_HERE
+
+
+def test_nothing_is_measured_where_it_would_not_be_true(tmp_path: Path) -> None:
+    plan = plan_with(None, tmp_path)
+    short = replace(SERVED, figures=Figures(decoded_tokens=3, missing=("too few",)))
+    noise = replace(plan, release=replace(plan.release, random_weights=True))
+    elsewhere = replace(plan, host=replace(plan.host, origin=HostOrigin.HYPOTHETICAL))
+    for given, smoke in ((plan, short), (noise, SERVED), (elsewhere, SERVED)):
+        assert measured_runs(given, smoke, engine_version=None, now=NOW) == ()
+    assert add_runs(environ_of(tmp_path), ()) == ()
+    assert not (tmp_path / "v4deploy").exists()
+
+
+def test_the_file_keeps_rates_and_the_last_runs_and_does_not_grow(tmp_path: Path) -> None:
+    plan = plan_with(json.dumps(RATES), tmp_path)
+    for number in range(12):
+        runs = measured_runs(plan, SERVED, engine_version=str(number), now=NOW)
+        assert add_runs(environ_of(tmp_path), runs) == ()
+    kept, _ = read_measurements(environ_of(tmp_path))
+    assert kept.disk_read is not None
+    decoded = [run.engine_version for run in kept.runs if run.tokens_per_second]
+    assert decoded == [str(number) for number in range(4, 12)]
+    assert len(kept.runs) == 16
+
+
+def test_a_file_that_is_no_measurement_is_never_replaced(tmp_path: Path) -> None:
+    plan = plan_with("mine", tmp_path)
+    (finding,) = add_runs(environ_of(tmp_path), measured_runs(plan, SERVED, engine_version=None, now=NOW))
+    assert finding.id == "plan.measurements-unreadable"
+    assert (tmp_path / "v4deploy" / "measurements.json").read_text() == "mine"
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    plan = plan_with(None, tmp_path)
+    (tmp_path / "v4deploy" / "measurements.json.new").mkdir(parents=True)
+    (finding,) = add_runs(environ_of(tmp_path), measured_runs(plan, SERVED, engine_version=None, now=NOW))
+    assert (finding.id, finding.severity) == ("plan.measurements-unwritten", Severity.WARN)

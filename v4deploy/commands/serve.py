@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from v4deploy.commands.launch_options import check_options, with_known_flags
+from v4deploy.commands.measured import add_runs, measured_runs
 from v4deploy.commands.render import check, refusing
 from v4deploy.commands.render_preflight import key_file_findings
 from v4deploy.commands.result import Report, Result, Step, StepState
@@ -85,6 +87,7 @@ class Launch:
     """Everything that a start needs, and what speaks against it without forbidding it.
 
     Attributes:
+        engine_version: the one found; None where none was.
         intake: gives the engine its model once its server answers; None: it is started with it.
     """
 
@@ -95,6 +98,7 @@ class Launch:
     api_key_file: str | None
     weights_dir: Path
     smoke: SmokeWish | None
+    engine_version: str | None = None
     intake: Intake | None = None
     findings: tuple[Finding, ...] = ()
 
@@ -177,6 +181,7 @@ def prepare_launch(workspace: Workspace, request: ServeRequest) -> Launch:
         api_key_file=ready.options.api_key_file,
         weights_dir=ready.weights.directory,
         smoke=smoke_wish(plan, spec) if request.is_examined else None,
+        engine_version=ready.options.engine_version,
         intake=intake,
         findings=ready.findings,
     )
@@ -214,6 +219,8 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
             recorder.saw(event)
             if event.state is State.READY:
                 report(Step(name="serve", state=StepState.DONE, message=f"{event.message}  {base_url}"))
+                for message in _keep_measured(workspace, launch, event.smoke):
+                    report(Step(name="serve", state=StepState.NOTE, message=message))
             elif event.state is not State.FAILED:
                 # A failure is raised as well, and said once.
                 report(Step(name="serve", state=StepState.NOTE, message=event.message))
@@ -236,6 +243,23 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
     ended = InterruptedRunError(f"stopped on request{answered}; the engine has ended") if outcome.interrupted else None
     data = _report(launch, base_url, outcome)
     return Result(kind="serve", data=data, findings=(*launch.findings, *outcome.remarks), error=ended)
+
+
+def _keep_measured(workspace: Workspace, launch: Launch, smoke: SmokeReport | None) -> Iterator[str]:
+    """Write down for later plans what was measured; the words in which that is told."""
+    if smoke is None:
+        return
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    runs = measured_runs(launch.plan, smoke, engine_version=launch.engine_version, now=now)
+    findings = add_runs(workspace.environ, runs)
+    for finding in findings:
+        yield f"{finding.severity}: {finding.summary}; {finding.fix}"
+    words = [
+        *(f"{run.tokens_per_second:.1f} tokens/s decoded" for run in runs if run.tokens_per_second),
+        *(f"{run.prefill_tokens_per_second:.0f} tokens/s read" for run in runs if run.prefill_tokens_per_second),
+    ]
+    if words and not findings:
+        yield f"measured here, and kept for `plan`: {', '.join(words)}"
 
 
 def _record(launch: Launch) -> ServedRecord:

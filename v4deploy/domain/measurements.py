@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.plan import Layout
 
 MEASUREMENTS_SCHEMA = "v4deploy.measurements/1"
+_KEPT_RUNS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class MeasuredRun:
         tokens_per_second: decoded, of each sequence; None where only the prompt or the start was measured.
         prefill_tokens_per_second: of one prompt.
         load_seconds: from start to the first health answer.
+        context_tokens: about as many stood in each sequence.
+        engine_version: None where it was not told.
         measured_at: ISO 8601, UTC.
     """
 
@@ -34,6 +37,7 @@ class MeasuredRun:
     tokens_per_second: float | None = None
     prefill_tokens_per_second: float | None = None
     load_seconds: float | None = None
+    engine_version: str | None = None
     measured_at: str
 
     def __post_init__(self) -> None:
@@ -77,6 +81,23 @@ class Measurements:
     host_read: MeasuredRate | None = None
     disk_read: MeasuredRate | None = None
     download: MeasuredRate | None = None
+
+    def with_runs(self, runs: tuple[MeasuredRun, ...]) -> Measurements:
+        """With these runs at the end; of runs alike the last ones stay, or the file would grow with each start."""
+        kept: list[MeasuredRun] = []
+        for run in reversed((*self.runs, *runs)):
+            if sum(_is_like(run, other) for other in kept) < _KEPT_RUNS:
+                kept.append(run)
+        return replace(self, runs=tuple(reversed(kept)))
+
+
+def _is_like(one: MeasuredRun, other: MeasuredRun) -> bool:
+    return _kind(one) == _kind(other)
+
+
+def _kind(run: MeasuredRun) -> tuple[object, ...]:
+    what = (run.tokens_per_second is None, run.prefill_tokens_per_second is None, run.load_seconds is None)
+    return (run.checkpoint, run.engine, run.layout, run.device_names, run.use_draft, run.concurrency, what)
 
 
 def _check_positive(value: float | None) -> None:

@@ -64,12 +64,14 @@ class ServeEvent:
     Attributes:
         elapsed_seconds: since the start of the engine.
         pid: of the engine; None before it was started.
+        smoke: what the smoke test found and measured, with the event that the engine is ready for the first time.
     """
 
     state: State
     message: str
     elapsed_seconds: float
     pid: int | None = None
+    smoke: SmokeReport | None = None
 
 
 class Supervisor:
@@ -274,10 +276,11 @@ class Supervisor:
         if self.state is State.LOADING and self._intake is not None and self._intake.is_running:
             # It tells itself what it does.
             return
+        smoke = None if self._was_ready or self.state is not State.READY else self.smoke_report
         self._was_ready |= self.state is State.READY
         passed = ", and the smoke test passed" if self.state is State.READY and self.smoke_report else ""
         trouble = f": {self._last_trouble}" if self.state is State.DEGRADED else ""
-        self._tell(f"{_NEWS[self.state]}{passed}{trouble}")
+        self._tell(f"{_NEWS[self.state]}{passed}{trouble}", smoke)
 
     def _failure(self, before: State, observation: Observation | None) -> V4DeployError:
         match observation:
@@ -359,9 +362,11 @@ class Supervisor:
         assert self.process is not None, "start() comes first"
         return self.process
 
-    def _tell(self, message: str) -> None:
+    def _tell(self, message: str, smoke: SmokeReport | None = None) -> None:
         pid = self.process.pid if self.process else None
-        self._on_event(ServeEvent(state=self.state, message=message, elapsed_seconds=self.elapsed_seconds, pid=pid))
+        self._on_event(
+            ServeEvent(state=self.state, message=message, elapsed_seconds=self.elapsed_seconds, pid=pid, smoke=smoke)
+        )
 
 
 def _last_words(lines: tuple[str, ...], telling: str) -> tuple[str, ...]:

@@ -74,6 +74,8 @@ def test_wrong_launch_settings_are_refused_with_their_line(old: str, new: str, p
 FAMILIES = """\
 release_sets:
   - {releases: ["0.20", "0.22"], torch: "2.10.0", toolkit: "9.0.0"}
+driver_floors:
+  - {compute_api: cuda, floor: "580", what: its wheels, source: a wheel}
 dspark_since: "0.25.0"
 chip_families:
   - families:
@@ -119,6 +121,8 @@ def test_families_share_what_does_not_differ() -> None:
         ('"0.20", ', '"0.22", ', "release_sets.0.releases", "`0.22` stands twice"),
         ('"0.20", ', '"0.20.1", ', "release_sets.0.releases", "not a major and a minor number"),
         ('"9.0.0"', "none", "release_sets.0.toolkit", "not a version"),
+        ('"580"', "new", "driver_floors.0.floor", "not a version"),
+        ("compute_api: cuda", "compute_api: cudda", "driver_floors.0.compute_api", "cuda"),
         ('"0.25.0"', "soon", "dspark_since", "not a version"),
         ("parallel: tensor", "parallel: data", "chip_families.0.refused.0.parallel", "pipeline"),
         ("    mounts: []\n", "", "chip_families.0.mounts", "required and missing"),

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from v4deploy.catalogue.wire_launch_floors import (
+    DriverFloorEntry,
+    StackFloorEntry,
+    driver_floor_of,
+    stack_floor_of,
+)
 from v4deploy.catalogue.wire_launch_recipes import FamilyEntry, RecipeEntry, families_of, recipe_of
 from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile
 from v4deploy.domain.engine import EngineId
@@ -73,6 +79,8 @@ class LaunchFile:
     chip_families: tuple[FamilyEntry, ...] = ()
     recipes: tuple[RecipeEntry, ...] = ()
     release_sets: tuple[ReleaseEntry, ...] = ()
+    driver_floors: tuple[DriverFloorEntry, ...] = ()
+    stack_floors: tuple[StackFloorEntry, ...] = ()
     dspark_since: str | None = None
 
 
@@ -122,6 +130,8 @@ def launch_of(document: YamlDocument, engine: EngineId, flags: Collection[str]) 
             for row in entry.release_sets
             for release in row.releases
         ),
+        driver_floors=tuple(driver_floor_of(row, entry.as_of) for row in entry.driver_floors),
+        stack_floors=tuple(stack_floor_of(row, entry.as_of) for row in entry.stack_floors),
         dspark_since=entry.dspark_since,
     )
 
@@ -155,6 +165,9 @@ def _faults(entry: LaunchFile, flags: Collection[str]) -> Iterator[_Fault]:
         yield from _argument_faults((*place, "expert_parallel_native"), row.expert_parallel_native, flags)
     for index, defect in enumerate(entry.known_defects):
         yield from _version_faults(("known_defects", index, "version"), defect.version)
+    for key in ("driver_floors", "stack_floors"):
+        for index, floor in enumerate(getattr(entry, key)):
+            yield from _version_faults((key, index, "floor"), floor.floor)
     yield from _version_faults(("dspark_since",), entry.dspark_since)
     yield from _release_faults(entry)
     yield from _recipe_faults(entry, flags)

@@ -16,8 +16,6 @@ from v4deploy.domain.versions import is_older
 
 # CUDA 13 dropped compute capability below 7.5 (NVIDIA's release notes of CUDA 13.0; nvcc 13.5 lists 7.5 and up).
 _FIRST_OF_CUDA_13 = 75
-# vLLM 0.33 wants 92 % of a device's memory by default and does not start where less is free.
-_VLLM_SHARE = 0.92
 # What an idle device holds: a display and the driver; 2.6 to 5 GB for an Ascend's own processes.
 _IDLE_BYTES = {ComputeApi.CANN: 6 * GIB}
 _IDLE_BYTES_OTHERWISE = 2 * GIB
@@ -176,6 +174,8 @@ def memory_in_use(subject: Subject) -> Iterator[Finding]:
         if (used := _used_bytes(device, subject.host.pool(device.pool_id))) is not None
     ]
     if taken:
+        vllm = subject.catalogue.engine(EngineId.VLLM)
+        share = vllm.recipes.most_percent(frozenset(device.arch for device, _ in taken))
         yield Finding(
             id="accelerator.memory-in-use",
             severity=Severity.WARN,
@@ -187,7 +187,7 @@ def memory_in_use(subject: Subject) -> Iterator[Finding]:
                 )
                 for device, used in taken
             ),
-            why=f"V4 plans use all of a device; vLLM does not start where less than {_VLLM_SHARE:.0%} is free",
+            why=f"V4 plans use all of a device; vLLM does not start where less than {share}% is free",
             fix="end what holds the memory, or leave those devices out of the plan",
         )
 

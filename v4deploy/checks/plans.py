@@ -12,6 +12,7 @@ from v4deploy.checks.subject import Planned, Subject
 from v4deploy.domain.engine import EngineProfile
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import Device
+from v4deploy.domain.launch_settings import LaunchSettings
 from v4deploy.domain.plan import Plan, Verdict
 from v4deploy.domain.units import format_gib
 from v4deploy.domain.versions import is_older
@@ -113,7 +114,7 @@ def target_driver(subject: Subject) -> Iterator[Finding]:
     if found is None:
         return
     plan, profile, devices = found
-    needs = [need for device in devices if (need := _driver_need(profile, device)) is not None]
+    needs = [need for device in devices if (need := _driver_need(subject.launch.get(profile.id), device)) is not None]
     if not needs:
         return
     what, floor, source = needs[0]
@@ -130,11 +131,11 @@ def target_driver(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def _driver_need(profile: EngineProfile, device: Device) -> tuple[str, str, str] | None:
-    floor = floor_of(profile.id, "", device)
+def _driver_need(launch: LaunchSettings | None, device: Device) -> tuple[str, str, str] | None:
+    floor = floor_of(launch, "", device)
     if floor is not None:
-        return "driver", floor.floor, floor.source
-    return rocm_need(profile.id, device)
+        return "driver", floor.floor, floor.source.source
+    return rocm_need(launch, device)
 
 
 def _loaded(device: Device, what: str) -> str | None:

@@ -91,7 +91,7 @@ class Subject:
     Attributes:
         model: what `--model` names, with its release.
         environ: of the machine that is judged: of a recording, what it kept.
-        launch: of the engines that are here.
+        launch: what is known of each engine beside its profile.
         here: the plan for this machine; None where none was asked for.
         target: the plan for `--target`; None without that option.
         weights_here: the directory that holds the chosen weights completely; None where they are not here.

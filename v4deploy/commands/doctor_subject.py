@@ -128,7 +128,7 @@ def make_subject(
     return Subject(
         host=host,
         catalogue=workspace.catalogue,
-        launch=_launch(workspace, host),
+        launch=_launch(workspace),
         model=model,
         release=release,
         environ=workspace.system.environ,
@@ -188,9 +188,8 @@ def taken_ports(catalogue: Catalogue, host: Host) -> Iterator[TakenPort]:
                 yield TakenPort(engine=engine, port=port, why=error.message)
 
 
-def _launch(workspace: Workspace, host: Host) -> dict[EngineId, LaunchSettings]:
-    """Of engines that are here: of others nothing is judged."""
-    profiles = (workspace.launch_profile(engine) for engine in {installed.engine for installed in host.engines})
+def _launch(workspace: Workspace) -> dict[EngineId, LaunchSettings]:
+    profiles = (workspace.launch_profile(engine) for engine in EngineId)
     return {profile.id: profile.launch for profile in profiles if profile.launch is not None}
 
 

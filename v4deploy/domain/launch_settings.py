@@ -81,12 +81,40 @@ class ReleaseSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DriverFloor:
+    """The oldest driver that a build of the engine starts on.
+
+    Attributes:
+        what: the builds that it holds for, in words.
+        build: a part of the engine's version that marks the build; "" means the usual one.
+        below_capability: counts for devices of a lower compute capability only (70 is 7.0); None: for all.
+    """
+
+    compute_api: str
+    floor: str
+    what: str
+    build: str
+    below_capability: int | None
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackFloor:
+    """The oldest release of a compute API's own stack that the engine's builds are made for."""
+
+    compute_api: str
+    floor: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSettings:
     """A file of profiles/launch/; empty for engines that take nothing beside the plan.
 
     Attributes:
         chip_families, recipes: of engines that run on nothing else than what is documented.
         release_sets: what lies beside the engine in each of its releases, as far as it is known.
+        driver_floors: the first row that matches a device counts.
         dspark_since: the first version that drafts with DSpark; None where every version that knows V4 does.
     """
 
@@ -96,6 +124,8 @@ class LaunchSettings:
     chip_families: tuple[ChipFamily, ...] = ()
     recipes: tuple[LaunchRecipe, ...] = ()
     release_sets: tuple[ReleaseSet, ...] = ()
+    driver_floors: tuple[DriverFloor, ...] = ()
+    stack_floors: tuple[StackFloor, ...] = ()
     dspark_since: str | None = None
 
     def model(self, gguf_arch: str) -> ModelSettings | None:

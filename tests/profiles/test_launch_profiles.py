@@ -76,6 +76,7 @@ release_sets:
   - {releases: ["0.20", "0.22"], torch: "2.10.0", toolkit: "9.0.0"}
 driver_floors:
   - {compute_api: cuda, floor: "580", what: its wheels, source: a wheel}
+variables: {version: "0.32.0", prefix: VLLM_, names: ONE TWO}
 dspark_since: "0.25.0"
 chip_families:
   - families:
@@ -123,6 +124,7 @@ def test_families_share_what_does_not_differ() -> None:
         ('"9.0.0"', "none", "release_sets.0.toolkit", "not a version"),
         ('"580"', "new", "driver_floors.0.floor", "not a version"),
         ("compute_api: cuda", "compute_api: cudda", "driver_floors.0.compute_api", "cuda"),
+        ('"0.32.0"', "all", "variables.version", "not a version"),
         ('"0.25.0"', "soon", "dspark_since", "not a version"),
         ("parallel: tensor", "parallel: data", "chip_families.0.refused.0.parallel", "pipeline"),
         ("    mounts: []\n", "", "chip_families.0.mounts", "required and missing"),

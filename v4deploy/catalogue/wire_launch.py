@@ -12,6 +12,7 @@ from v4deploy.catalogue.wire_launch_floors import (
     stack_floor_of,
 )
 from v4deploy.catalogue.wire_launch_recipes import FamilyEntry, RecipeEntry, families_of, recipe_of
+from v4deploy.catalogue.wire_launch_variables import RemovedEntry, VariablesEntry, removed_of, variables_of
 from v4deploy.catalogue.yaml_source import YamlDocument, parse_profile
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.launch_settings import DeviceSettings, KnownDefect, LaunchSettings, ModelSettings, ReleaseSet
@@ -81,6 +82,8 @@ class LaunchFile:
     release_sets: tuple[ReleaseEntry, ...] = ()
     driver_floors: tuple[DriverFloorEntry, ...] = ()
     stack_floors: tuple[StackFloorEntry, ...] = ()
+    variables: VariablesEntry | None = None
+    removed_variables: tuple[RemovedEntry, ...] = ()
     dspark_since: str | None = None
 
 
@@ -132,6 +135,8 @@ def launch_of(document: YamlDocument, engine: EngineId, flags: Collection[str]) 
         ),
         driver_floors=tuple(driver_floor_of(row, entry.as_of) for row in entry.driver_floors),
         stack_floors=tuple(stack_floor_of(row, entry.as_of) for row in entry.stack_floors),
+        variables=variables_of(entry.variables, default),
+        removed_variables=tuple(removed_of(row, default) for row in entry.removed_variables),
         dspark_since=entry.dspark_since,
     )
 
@@ -163,14 +168,24 @@ def _faults(entry: LaunchFile, flags: Collection[str]) -> Iterator[_Fault]:
             yield (*place, "gguf_arch"), f"`{row.gguf_arch}` is not listed in models"
         yield from _argument_faults((*place, "arguments"), row.arguments, flags)
         yield from _argument_faults((*place, "expert_parallel_native"), row.expert_parallel_native, flags)
-    for index, defect in enumerate(entry.known_defects):
-        yield from _version_faults(("known_defects", index, "version"), defect.version)
-    for key in ("driver_floors", "stack_floors"):
-        for index, floor in enumerate(getattr(entry, key)):
-            yield from _version_faults((key, index, "floor"), floor.floor)
-    yield from _version_faults(("dspark_since",), entry.dspark_since)
+    for path, version in _versions(entry):
+        yield from _version_faults(path, version)
     yield from _release_faults(entry)
     yield from _recipe_faults(entry, flags)
+
+
+def _versions(entry: LaunchFile) -> Iterator[tuple[_Path, str | None]]:
+    for index, defect in enumerate(entry.known_defects):
+        yield ("known_defects", index, "version"), defect.version
+    for index, driver in enumerate(entry.driver_floors):
+        yield ("driver_floors", index, "floor"), driver.floor
+    for index, stack in enumerate(entry.stack_floors):
+        yield ("stack_floors", index, "floor"), stack.floor
+    for index, variable in enumerate(entry.removed_variables):
+        yield ("removed_variables", index, "since"), variable.since
+    if entry.variables is not None:
+        yield ("variables", "version"), entry.variables.version
+    yield ("dspark_since",), entry.dspark_since
 
 
 def _recipe_faults(entry: LaunchFile, flags: Collection[str]) -> Iterator[_Fault]:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from v4deploy.checks.engines import is_comparable
 from v4deploy.checks.subject import Subject
-from v4deploy.checks.vllm_variables import VLLM_VARIABLES, VLLM_VARIABLES_VERSION
 from v4deploy.domain.counting import counted
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.finding import Evidence, Finding, Severity
@@ -30,11 +29,6 @@ OWN_VARIABLES = (
 # variables are ignored without a word since, tried on build 11434.
 _REMOVED_AFTER_BUILD = "10880"
 _REMOVED_LLAMA = ("LLAMA_ARG_MLOCK", "LLAMA_ARG_NO_MMAP")
-# Removed in vLLM-Ascend 0.23 (its release notes), with what took their place.
-_REMOVED_ASCEND = {
-    "ASCEND_BUFFER_POOL": "ASCEND_ENABLE_USE_FABRIC_MEM=1 or HCCL_INTRA_ROCE_ENABLE=1",
-    "VLLM_ASCEND_ENABLE_FLASHCOMM1": "`enable_flashcomm1` in `--additional-config`",
-}
 _ASCEND_PATHS = ("ASCEND_HOME_PATH", "ATB_HOME_PATH")
 # Of a Kubernetes Service called `vllm`: the finding on VLLM_PORT speaks about these.
 _SERVICE_LINKS = ("VLLM_SERVICE_", "VLLM_PORT_")
@@ -78,19 +72,23 @@ def llama_variables(subject: Subject) -> Iterator[Finding]:
 
 def unknown_vllm_variables(subject: Subject) -> Iterator[Finding]:
     """VLLM_* that the newest known version does not read; said only where a vLLM is installed that could."""
-    installed = next((engine for engine in subject.host.engines if engine.engine is EngineId.VLLM), None)
+    installed = any(engine.engine is EngineId.VLLM for engine in subject.host.engines)
+    launch = subject.launch.get(EngineId.VLLM)
+    if not installed or launch is None or launch.variables is None:
+        return
+    known = launch.variables
     names = sorted(
         name
         for name in subject.environ
-        if name.startswith("VLLM_")
+        if name.startswith(known.prefix)
         and not name.startswith((*_SERVICE_LINKS, *_OTHER_PROGRAMS))
-        and name.removeprefix("VLLM_") not in VLLM_VARIABLES
+        and name.removeprefix(known.prefix) not in known.names
     )
-    if installed is not None and names:
+    if names:
         yield Finding(
             id="config.vllm-unknown-variables",
             severity=Severity.WARN,
-            summary=f"vLLM {VLLM_VARIABLES_VERSION} does not know {', '.join(names)}",
+            summary=f"vLLM {known.version} does not know {', '.join(names)}",
             evidence=tuple(Evidence(source="environment", value=name) for name in names),
             why="it ignores what it does not know, so a setting of an older version has no effect",
             fix=f"`unset {' '.join(names)}`; `vllm serve --fail-on-environ-validation` refuses to start with them",
@@ -187,15 +185,17 @@ def unknown_own_variables(subject: Subject) -> Iterator[Finding]:
 
 def removed_ascend_variables(subject: Subject) -> Iterator[Finding]:
     """Variables of older recipes that vLLM-Ascend dropped."""
-    names = [name for name in _REMOVED_ASCEND if name in subject.environ]
-    if names and _has_npu(subject):
+    launch = subject.launch.get(EngineId.MINDIE)
+    removed = [row for row in launch.removed_variables if row.name in subject.environ] if launch else []
+    if removed and _has_npu(subject):
+        names = [row.name for row in removed]
         yield Finding(
             id="config.ascend-removed-variables",
             severity=Severity.WARN,
-            summary=f"vLLM-Ascend ignores {' and '.join(names)} since 0.23",
+            summary=f"vLLM-Ascend ignores {' and '.join(names)} since {removed[0].since}",
             evidence=tuple(Evidence(source=name, value=subject.environ[name]) for name in names),
             why="recipes of the preview set them, and without what replaced them the engine is slower",
-            fix="; ".join(f"for {name} use {_REMOVED_ASCEND[name]}" for name in names),
+            fix="; ".join(f"for {row.name} use {row.instead}" for row in removed),
         )
 
 

@@ -108,12 +108,33 @@ class StackFloor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownVariables:
+    """The variables that a version reads, of those that begin with a prefix; names without it."""
+
+    version: str
+    prefix: str
+    names: frozenset[str]
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedVariable:
+    """A variable that is no longer read. `instead`: what took its place, in words."""
+
+    name: str
+    since: str
+    instead: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSettings:
     """A file of profiles/launch/; empty for engines that take nothing beside the plan.
 
     Attributes:
         chip_families, recipes: of engines that run on nothing else than what is documented.
         release_sets: what lies beside the engine in each of its releases, as far as it is known.
+        variables: None where nobody looked at them.
         driver_floors: the first row that matches a device counts.
         dspark_since: the first version that drafts with DSpark; None where every version that knows V4 does.
     """
@@ -126,6 +147,8 @@ class LaunchSettings:
     release_sets: tuple[ReleaseSet, ...] = ()
     driver_floors: tuple[DriverFloor, ...] = ()
     stack_floors: tuple[StackFloor, ...] = ()
+    variables: KnownVariables | None = None
+    removed_variables: tuple[RemovedVariable, ...] = ()
     dspark_since: str | None = None
 
     def model(self, gguf_arch: str) -> ModelSettings | None:

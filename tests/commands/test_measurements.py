@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.planning.support import catalogue, machine
-from v4deploy.commands.measured import add_runs, measured_runs
+from v4deploy.commands.measured import Load, add_runs, measured_runs
 from v4deploy.commands.measurements import read_measurements
 from v4deploy.commands.plan import plan
 from v4deploy.commands.workspace import Workspace
@@ -18,6 +20,7 @@ from v4deploy.domain.hardware import Host, HostOrigin
 from v4deploy.domain.plan import Plan, Request
 from v4deploy.domain.speed import SpeedBasis
 from v4deploy.serve.smoke.result import Figures, SmokeReport
+from v4deploy.serve.storage_reads import storage_read_bytes
 from v4deploy.system.live import LiveSystem
 
 RATES = {
@@ -96,7 +99,7 @@ def environ_of(tmp_path: Path) -> dict[str, str]:
 def test_what_was_served_is_told_as_measured_by_the_next_plan(tmp_path: Path) -> None:
     before = plan_with(None, tmp_path)
     assert before.speed.single_tokens_per_second.basis is not SpeedBasis.MEASURED_HERE
-    runs = measured_runs(before, SERVED, engine_version="11434", now=NOW)
+    runs = measured_runs(before, SERVED, None, engine_version="11434", now=NOW)
     assert [(run.context_tokens, run.engine_version) for run in runs] == [(120, "11434"), (2600, "11434")]
     assert add_runs(environ_of(tmp_path), runs) == ()
     speed = plan_with(None, tmp_path).speed
@@ -112,7 +115,7 @@ def test_nothing_is_measured_where_it_would_not_be_true(tmp_path: Path) -> None:
     noise = replace(plan, release=replace(plan.release, random_weights=True))
     elsewhere = replace(plan, host=replace(plan.host, origin=HostOrigin.HYPOTHETICAL))
     for given, smoke in ((plan, short), (noise, SERVED), (elsewhere, SERVED)):
-        assert measured_runs(given, smoke, engine_version=None, now=NOW) == ()
+        assert measured_runs(given, smoke, None, engine_version=None, now=NOW) == ()
     assert add_runs(environ_of(tmp_path), ()) == ()
     assert not (tmp_path / "v4deploy").exists()
 
@@ -120,7 +123,7 @@ def test_nothing_is_measured_where_it_would_not_be_true(tmp_path: Path) -> None:
 def test_the_file_keeps_rates_and_the_last_runs_and_does_not_grow(tmp_path: Path) -> None:
     plan = plan_with(json.dumps(RATES), tmp_path)
     for number in range(12):
-        runs = measured_runs(plan, SERVED, engine_version=str(number), now=NOW)
+        runs = measured_runs(plan, SERVED, None, engine_version=str(number), now=NOW)
         assert add_runs(environ_of(tmp_path), runs) == ()
     kept, _ = read_measurements(environ_of(tmp_path))
     assert kept.disk_read is not None
@@ -131,7 +134,7 @@ def test_the_file_keeps_rates_and_the_last_runs_and_does_not_grow(tmp_path: Path
 
 def test_a_file_that_is_no_measurement_is_never_replaced(tmp_path: Path) -> None:
     plan = plan_with("mine", tmp_path)
-    (finding,) = add_runs(environ_of(tmp_path), measured_runs(plan, SERVED, engine_version=None, now=NOW))
+    (finding,) = add_runs(environ_of(tmp_path), measured_runs(plan, SERVED, None, engine_version=None, now=NOW))
     assert finding.id == "plan.measurements-unreadable"
     assert (tmp_path / "v4deploy" / "measurements.json").read_text() == "mine"
 
@@ -139,5 +142,27 @@ def test_a_file_that_is_no_measurement_is_never_replaced(tmp_path: Path) -> None
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     plan = plan_with(None, tmp_path)
     (tmp_path / "v4deploy" / "measurements.json.new").mkdir(parents=True)
-    (finding,) = add_runs(environ_of(tmp_path), measured_runs(plan, SERVED, engine_version=None, now=NOW))
+    (finding,) = add_runs(environ_of(tmp_path), measured_runs(plan, SERVED, None, engine_version=None, now=NOW))
     assert (finding.id, finding.severity) == ("plan.measurements-unwritten", Severity.WARN)
+
+
+@pytest.mark.parametrize(("share", "is_kept"), [(1.0, True), (0.91, True), (0.5, False), (0.0, False), (None, False)])
+def test_a_load_out_of_the_page_cache_is_no_measurement(tmp_path: Path, share: float | None, *, is_kept: bool) -> None:
+    plan = plan_with(None, tmp_path)
+    size = plan.chosen.checkpoint.size_bytes
+    assert size is not None
+    load = Load(seconds=95.0, read_bytes=None if share is None else round(size * share))
+    runs = measured_runs(plan, SERVED, load, engine_version=None, now=NOW)
+    assert [run.load_seconds for run in runs if run.load_seconds] == ([95.0] if is_kept else [])
+    add_runs(environ_of(tmp_path), runs)
+    found = plan_with(None, tmp_path).speed.load_seconds
+    assert (found.basis is SpeedBasis.MEASURED_HERE) is is_kept
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "io_counters"), reason="this system does not tell what was read")
+def test_a_process_that_is_gone_has_read_nothing_that_is_known() -> None:
+    assert storage_read_bytes(2**22 - 7) is None
+    before = psutil.Process().io_counters().read_bytes
+    own = storage_read_bytes(os.getpid())
+    assert own is not None
+    assert own >= before

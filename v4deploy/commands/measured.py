@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v4deploy.commands.measurements import measurements_path, read_measurements
@@ -15,12 +15,33 @@ from v4deploy.domain.plan import Plan
 from v4deploy.pull.part import write_atomically
 from v4deploy.serve.smoke.result import SmokeReport
 
+_NEARLY_ALL = 0.9
+"""Of the weights: files of drafting that is off, and what an ended process has read, are not seen."""
 
-def measured_runs(plan: Plan, smoke: SmokeReport, *, engine_version: str | None, now: str) -> tuple[MeasuredRun, ...]:
-    """What the smoke test measured of a plan that is being served: one sequence at a time, over loopback.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """From the start of an engine to its first health answer, and what it had read from storage by then.
+
+    Attributes:
+        read_bytes: None where the system does not tell.
+    """
+
+    seconds: float
+    read_bytes: int | None
+
+    def is_of_storage(self, size_bytes: int | None) -> bool:
+        """Whether the weights came from storage, nearly all: a load out of the page cache says nothing of the next."""
+        return size_bytes is not None and self.read_bytes is not None and self.read_bytes >= _NEARLY_ALL * size_bytes
+
+
+def measured_runs(
+    plan: Plan, smoke: SmokeReport, load: Load | None, *, engine_version: str | None, now: str
+) -> tuple[MeasuredRun, ...]:
+    """What was measured of a plan that is being served: its load, and one sequence at a time, over loopback.
 
     Nothing of random weights, whose answers are no text, and nothing where the plan is not for a machine that was
-    looked at. The time of the load is none of it: a load from the page cache says nothing about the next one.
+    looked at.
     """
     if plan.release.random_weights or plan.host.origin is not HostOrigin.LIVE:
         return ()
@@ -44,6 +65,8 @@ def measured_runs(plan: Plan, smoke: SmokeReport, *, engine_version: str | None,
     if figures.prompt_tokens_per_second is not None and figures.prompt_tokens is not None:
         prefill = figures.prompt_tokens_per_second
         runs.append(replace(blank, context_tokens=figures.prompt_tokens, prefill_tokens_per_second=prefill))
+    if load is not None and load.is_of_storage(chosen.checkpoint.size_bytes):
+        runs.append(replace(blank, context_tokens=chosen.context_tokens, load_seconds=load.seconds))
     return tuple(runs)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from v4deploy.commands.launch_options import check_options, with_known_flags
-from v4deploy.commands.measured import add_runs, measured_runs
+from v4deploy.commands.measured import Load, add_runs, measured_runs
 from v4deploy.commands.render import check, refusing
 from v4deploy.commands.render_preflight import key_file_findings
 from v4deploy.commands.result import Report, Result, Step, StepState
@@ -40,6 +40,7 @@ from v4deploy.serve.run import serve as run_engine
 from v4deploy.serve.smoke.result import SmokeReport
 from v4deploy.serve.smoke.run import SmokeWish
 from v4deploy.serve.state import State
+from v4deploy.serve.storage_reads import storage_read_bytes
 from v4deploy.serve.supervisor import ServeEvent
 
 # What the embedded wheel is built for; everything else needs a llama-server of its own.
@@ -215,11 +216,16 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
     with holding(directory, launch.spec.port):
         recorder = Recorder(directory, _record(launch))
 
+        loads: list[Load] = []
+
         def tell(event: ServeEvent) -> None:
             recorder.saw(event)
+            # With an intake the engine is healthy before it has its model.
+            if event.state is State.WARMING and event.pid is not None and launch.intake is None and not loads:
+                loads.append(Load(seconds=event.elapsed_seconds, read_bytes=storage_read_bytes(event.pid)))
             if event.state is State.READY:
                 report(Step(name="serve", state=StepState.DONE, message=f"{event.message}  {base_url}"))
-                for message in _keep_measured(workspace, launch, event.smoke):
+                for message in _keep_measured(workspace, launch, event.smoke, next(iter(loads), None)):
                     report(Step(name="serve", state=StepState.NOTE, message=message))
             elif event.state is not State.FAILED:
                 # A failure is raised as well, and said once.
@@ -245,18 +251,19 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
     return Result(kind="serve", data=data, findings=(*launch.findings, *outcome.remarks), error=ended)
 
 
-def _keep_measured(workspace: Workspace, launch: Launch, smoke: SmokeReport | None) -> Iterator[str]:
+def _keep_measured(workspace: Workspace, launch: Launch, smoke: SmokeReport | None, load: Load | None) -> Iterator[str]:
     """Write down for later plans what was measured; the words in which that is told."""
     if smoke is None:
         return
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    runs = measured_runs(launch.plan, smoke, engine_version=launch.engine_version, now=now)
+    runs = measured_runs(launch.plan, smoke, load, engine_version=launch.engine_version, now=now)
     findings = add_runs(workspace.environ, runs)
     for finding in findings:
         yield f"{finding.severity}: {finding.summary}; {finding.fix}"
     words = [
         *(f"{run.tokens_per_second:.1f} tokens/s decoded" for run in runs if run.tokens_per_second),
         *(f"{run.prefill_tokens_per_second:.0f} tokens/s read" for run in runs if run.prefill_tokens_per_second),
+        *(f"{run.load_seconds:.0f} s to load from the disk" for run in runs if run.load_seconds),
     ]
     if words and not findings:
         yield f"measured here, and kept for `plan`: {', '.join(words)}"

@@ -7,11 +7,13 @@ import socket
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Property tests draw new examples in every run, so the fast suite takes few of them; `make test-slow` takes more.
-settings.register_profile("sampled", max_examples=40)
-settings.register_profile("thorough", max_examples=400)
+# How long an example takes to make or to run says how busy the machine is, and nothing about the code.
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("sampled", _PATIENT, max_examples=40)
+settings.register_profile("thorough", _PATIENT, max_examples=400)
 settings.load_profile("sampled")
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and everything that they start inherits it.

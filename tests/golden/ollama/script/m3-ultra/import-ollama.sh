@@ -11,7 +11,7 @@
 # Apply: ./import-ollama.sh (start Ollama first; run it again after an interruption)
 # Check: ollama show v4-flash-0731
 # Undo:  ollama rm v4-flash-0731
-# Tried: sh and shellcheck took this kind of script
+# Tried: sh and shellcheck took this kind of script; Ollama 0.9.3 took the import of a tiny llama and the Modelfile (without its `REQUIRES`, which is newer); V4 was not run
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 
 # Ollama's own library has V4 in the cloud only (`ollama pull deepseek-v4-flash` fetches no weights), and it cannot pull

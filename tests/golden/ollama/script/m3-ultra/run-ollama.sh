@@ -11,7 +11,7 @@
 # Apply: ./run-ollama.sh, then ./import-ollama.sh once
 # Check: curl --fail http://127.0.0.1:11434/api/version
 # Undo:  Ctrl-C; nothing else was changed
-# Tried: sh and shellcheck took this kind of script
+# Tried: sh and shellcheck took this kind of script; Ollama 0.9.3 took the import of a tiny llama and the Modelfile (without its `REQUIRES`, which is newer); V4 was not run
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 
 set -eu

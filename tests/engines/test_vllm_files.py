@@ -152,4 +152,4 @@ def test_the_address_that_others_reach_needs_a_key() -> None:
     open_to_all = replace(OPTIONS, bind="0.0.0.0")  # noqa: S104
     assert "config.open-without-key" in [finding.id for finding in found(FLASH_8X_H200, open_to_all)]
     assert "curl -fsS http://127.0.0.1:8000/" in rendered(FLASH_8X_H200, open_to_all)["vllm.yaml"]
-    assert "curl -fsS http://[::1]:8000/" in rendered(FLASH_8X_H200, replace(OPTIONS, bind="::1"))["vllm.yaml"]
+    assert "curl -fsS 'http://[::1]:8000/health'" in rendered(FLASH_8X_H200, replace(OPTIONS, bind="::1"))["vllm.yaml"]

@@ -9,11 +9,11 @@ from v4deploy.domain.engine import EngineId, EngineProfile, LaunchOptions, Launc
 from v4deploy.domain.finding import Finding
 from v4deploy.domain.model import CheckpointFormat
 from v4deploy.domain.plan import Plan
-from v4deploy.engines.common import check_basics, engine_version, facts, image_of, port_of, served_name
+from v4deploy.engines.common import check_basics, engine_version, facts, image_of, port_of, reachable, served_name
 from v4deploy.engines.mindie_arguments import engine_arguments, environment, plan_family
 from v4deploy.engines.mindie_checks import LEGACY_TARGETS, MOTOR, own_findings, refuse_legacy
 from v4deploy.engines.mindie_motor import env_config, image_name, job_id, user_config, world_size
-from v4deploy.engines.vllm_arguments import check_address, ready_timeout_seconds, stop_timeout_seconds
+from v4deploy.engines.vllm_arguments import ready_timeout_seconds, stop_timeout_seconds
 from v4deploy.engines.vllm_flags import as_argv
 from v4deploy.engines.vllm_support import is_unsupported, support_findings
 
@@ -68,7 +68,7 @@ def values(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: s
         "argv": spec.argv,
         "env": dict(spec.env),
         "bind": spec.bind,
-        "check_address": check_address(spec.bind),
+        "health_url": f"http://{reachable(spec.bind)}:{spec.port}/health",
         "port": spec.port,
         "served_name": spec.served_name,
         "weights_dir": options.weights_dir,

@@ -123,13 +123,6 @@ def stop_timeout_seconds() -> int:
     return 2 * SHUTDOWN_SECONDS
 
 
-def check_address(bind: str) -> str:
-    """The address, as it stands in a URL, under which this machine reaches a server that listens on `bind`."""
-    if bind in {"0.0.0.0", "::"}:  # noqa: S104
-        return "127.0.0.1"
-    return f"[{bind}]" if ":" in bind else bind
-
-
 def needs_draft_length(plan: Plan, version: str) -> bool:
     """Whether the plan drafts with DSpark, the block size is unknown, and this vLLM does not find it out itself."""
     draft = plan.release.draft

@@ -8,9 +8,10 @@
 # Memory:  host memory: 144.9 GiB of 256.0 GiB
 # Written by v4deploy 0.1.0
 #
-# Apply: ./run-llama-router.sh (more options may follow; they win)
-# Check: curl --fail http://127.0.0.1:8080/health (the router answers at once; a model answers when it is loaded)
-# Undo:  Ctrl-C; nothing else was changed
+# Apply: ./run-llama-router.sh
+# Check: curl --fail http://127.0.0.1:8080/health
+# Undo:  Ctrl-C
+# Note:  more options may follow, and win; the router answers at once, a model when it is loaded
 # Tried: llama-server (build 11434) as a router took this kind of preset and answered from it, with a tiny model on a processor
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 

@@ -8,9 +8,10 @@
 # Memory:  host memory: 144.9 GiB of 256.0 GiB
 # Written by v4deploy 0.1.0
 #
-# Apply: ./run-llama-server.sh (more options may follow; they win)
+# Apply: ./run-llama-server.sh
 # Check: curl --fail http://127.0.0.1:8080/health
-# Undo:  Ctrl-C; nothing else was changed
+# Undo:  Ctrl-C
+# Note:  more options may follow, and win
 # Tried: llama-server (build 11434) answered through this kind of script, with a tiny model on a processor; shellcheck took it
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 

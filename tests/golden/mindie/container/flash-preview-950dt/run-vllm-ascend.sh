@@ -8,9 +8,10 @@
 # Memory:  huawei-0 and 3 more like it, each: 39.0 GiB of 144.0 GiB
 # Written by v4deploy 0.1.0
 #
-# Apply: ./run-vllm-ascend.sh (further options are handed to vLLM and win over those below)
+# Apply: ./run-vllm-ascend.sh
 # Check: curl -fsS http://127.0.0.1:8000/health
-# Undo:  docker stop -t 60 v4-flash; nothing else on the machine was changed
+# Undo:  docker stop -t 60 v4-flash
+# Note:  further options are handed to vLLM and win over those below
 # Tried: bash and shellcheck took this kind of script; no container was started
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 

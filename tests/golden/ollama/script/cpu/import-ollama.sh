@@ -8,9 +8,10 @@
 # Memory:  host memory: 144.9 GiB of 256.0 GiB
 # Written by v4deploy 0.1.0
 #
-# Apply: ./import-ollama.sh (start Ollama first; run it again after an interruption)
+# Apply: ./import-ollama.sh
 # Check: ollama show v4-flash-0731
 # Undo:  ollama rm v4-flash-0731
+# Note:  start Ollama first; run it again after an interruption
 # Tried: sh and shellcheck took this kind of script; Ollama 0.9.3 took the import of a tiny llama and the Modelfile (without its `REQUIRES`, which is newer); V4 was not run
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 

@@ -8,9 +8,10 @@
 # Memory:  host memory: 144.9 GiB of 256.0 GiB
 # Written by v4deploy 0.1.0
 #
-# Apply: ./run-ollama.sh, then ./import-ollama.sh once
+# Apply: ./run-ollama.sh
 # Check: curl --fail http://127.0.0.1:11434/api/version
-# Undo:  Ctrl-C; nothing else was changed
+# Undo:  Ctrl-C
+# Note:  once it runs, ./import-ollama.sh in another shell brings the model in, one time
 # Tried: sh and shellcheck took this kind of script; Ollama 0.9.3 took the import of a tiny llama and the Modelfile (without its `REQUIRES`, which is newer); V4 was not run
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 

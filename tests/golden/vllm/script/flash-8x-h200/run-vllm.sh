@@ -8,9 +8,10 @@
 # Memory:  nvidia-0 and 7 more like it, each: 19.5 GiB of 140.4 GiB
 # Written by v4deploy 0.1.0
 #
-# Apply: ./run-vllm.sh (further options are handed to vLLM and win over vllm.yaml)
+# Apply: ./run-vllm.sh
 # Check: curl -fsS http://127.0.0.1:8000/health
-# Undo:  Ctrl-C; nothing else on the machine was changed
+# Undo:  Ctrl-C
+# Note:  further options are handed to vLLM and win over vllm.yaml
 # Tried: bash and shellcheck took this kind of script, the parsers of vLLM 0.20 to 0.33 these settings; it was not started on a machine with GPUs
 # Edit it freely: v4deploy never overwrites an edited file, it writes the new one beside it as `.new`.
 

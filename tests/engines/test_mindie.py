@@ -365,3 +365,9 @@ def test_loading_is_not_cut_off() -> None:
     assert int(env["VLLM_ENGINE_READY_TIMEOUT_S"]) >= 3600
     assert env["HF_HUB_OFFLINE"] == "1"
     assert env["VLLM_PREFIX_CACHE_RETENTION_INTERVAL"] == "4096"
+
+
+def test_a_colon_in_the_path_of_the_weights_is_refused_where_docker_would_split_it() -> None:
+    colon = replace(OPTIONS, weights_dir="/srv/v4:flash")
+    assert failures(FLASH_A3, colon) == ["engine.mindie.colon-in-path"]
+    assert failures(on_kubernetes(FLASH_A3), colon, "motor") == []

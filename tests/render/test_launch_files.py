@@ -163,6 +163,19 @@ def test_containers_are_published_under_addresses_only(plan: Plan) -> None:
     assert "[::1]:" in text_of("quadlet", plan, replace(OPTIONS, bind="::1"))
 
 
+@pytest.mark.parametrize("plan", [FLASH_CPU, FLASH_8X_H200])
+def test_a_port_for_root_is_granted_or_told(plan: Plan) -> None:
+    module, profile = engine_module(plan.chosen.engine), shipped_profile(plan.chosen.engine)
+    low = replace(OPTIONS, port=80)
+    for target, is_told in (("script", True), ("quadlet", True), ("systemd", False), ("compose", False)):
+        found = module.check(plan, low, profile, target)
+        assert any(finding.id == "config.port-for-root" for finding in found) is is_told
+    unit = text_of("systemd", plan, low)
+    assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in unit
+    assert "CapabilityBoundingSet=CAP_NET_BIND_SERVICE\n" in unit
+    assert "CAP_NET" not in text_of("systemd", plan)
+
+
 @pytest.mark.parametrize("target", ["systemd", "compose", "quadlet", "kubernetes"])
 def test_a_measured_load_takes_the_place_of_the_assumption(target: str) -> None:
     assert "assumed as nothing was measured" in text_of(target, FLASH_CPU)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v4deploy.commands.launch_options import check_options, with_known_flags
-from v4deploy.commands.render_images import pinned_here
+from v4deploy.commands.render_images import for_image, pinned_here, require_container
 from v4deploy.commands.render_pins import pin_findings, pins_of
-from v4deploy.commands.render_preflight import preflight
+from v4deploy.commands.render_preflight import linked_weights_findings, preflight
 from v4deploy.commands.result import Result
 from v4deploy.commands.weights import locate_weights
 from v4deploy.commands.workspace import Workspace
@@ -115,13 +115,16 @@ def prepare(workspace: Workspace, request: RenderRequest) -> Prepared:
         options = with_known_flags(options, plan.chosen.engine, program, workspace.system)
     templates = _templates(workspace)
     targets = _targets(request, profile)
+    require_container(request.options.image, targets)
     sets = []
     for target in targets:
-        findings += check(plan, options, profile, target)
-        options, missing = _with_program(workspace, plan, options, profile)
-        values = engine_module(profile.id).values(plan, options, profile, target)
+        aimed, unknown = for_image(options, profile, target)
+        findings += refusing(linked_weights_findings(plan, located.directory, target))
+        findings += (*unknown, *check(plan, aimed, profile, target))
+        aimed, missing = _with_program(workspace, plan, aimed, profile)
+        values = engine_module(profile.id).values(plan, aimed, profile, target)
         image = str(values["image"]) if target in CONTAINER_TARGETS else None
-        pins = pins_of(plan, options, profile, image=image)
+        pins = pins_of(plan, aimed, profile, image=image)
         sets.append(RenderedSet(artefacts=render_target(profile.id, target, values, templates), pins=pins))
         is_here = image is not None and plan.host.origin is HostOrigin.LIVE
         pinned_image = pinned_here(workspace.system, image) if image is not None and is_here else None

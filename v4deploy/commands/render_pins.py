@@ -63,7 +63,7 @@ def pin_findings(plan: Plan, pins: Pins, pinned_image: str | None) -> tuple[Find
                 fix=f"this machine has it: render again with `--image {pinned_image}`"
                 if pinned_image
                 else "once you have tried it: `docker image inspect --format '{{index .RepoDigests 0}}' IMAGE`, "
-                "and render again with `--image` and what it prints",
+                "and render again with `--image NAME:TAG@sha256:...`, as it prints the digest",
             )
         )
     if pins.revision is None:

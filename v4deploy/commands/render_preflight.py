@@ -8,7 +8,8 @@ from pathlib import Path
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.errors import LaunchError
 from v4deploy.domain.finding import Evidence, Finding, Severity
-from v4deploy.engines.common import port_of
+from v4deploy.domain.plan import Plan
+from v4deploy.engines.common import CONTAINER_TARGETS, port_of
 from v4deploy.serve.ports import require_free_port
 
 
@@ -58,6 +59,34 @@ def key_file_findings(path: str | None) -> tuple[Finding, ...]:
             ),
         )
     return ()
+
+
+_HIDDEN_FROM_UNITS = ("/home", "/root", "/run/user")
+"""What `ProtectHome=` of systemd covers."""
+
+
+def linked_weights_findings(plan: Plan, directory: Path, target: str) -> tuple[Finding, ...]:
+    """Weights that are links out of their directory, as in the hub's own cache, where only the directory is seen."""
+    is_hidden = any(directory.is_relative_to(home) for home in _HIDDEN_FROM_UNITS)
+    if target not in CONTAINER_TARGETS and not (target == "systemd" and is_hidden):
+        return ()
+    inside = directory.resolve()
+    paths = (directory / file.path for file in plan.chosen.checkpoint.files)
+    linked = next((path for path in paths if path.is_symlink() and not path.resolve().is_relative_to(inside)), None)
+    if linked is None:
+        return ()
+    checkpoint = plan.chosen.checkpoint
+    return (
+        Finding(
+            id="storage.weights-linked",
+            severity=Severity.FAIL,
+            summary=f"the weights in {directory} are links to another directory, which target {target} would not see",
+            evidence=(Evidence(source=str(linked), value=str(linked.resolve())),),
+            why="the engine would find names with nothing behind them",
+            fix=f"`v4deploy pull {plan.release.id} --quant {checkpoint.quant} --repo {checkpoint.repo}` takes them "
+            "from the hub's cache, without a second copy where the disk allows it; then render without `--weights`",
+        ),
+    )
 
 
 def _port_findings(options: LaunchOptions, profile: EngineProfile) -> tuple[Finding, ...]:

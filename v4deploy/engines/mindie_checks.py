@@ -9,9 +9,10 @@ from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.units import GIB
 from v4deploy.domain.versions import is_older
-from v4deploy.engines.common import launch_settings, newer_than_read, too_old
+from v4deploy.engines.common import image_of, launch_settings, newer_than_read, too_old
 from v4deploy.engines.mindie_arguments import engine_arguments, lacks_draft_length, plan_family, plan_recipe
 from v4deploy.engines.mindie_motor import MAXIMUM_POD_NPUS, world_size
+from v4deploy.engines.targets import target_findings
 from v4deploy.engines.vllm_support import device_architectures, is_readable_version
 
 MOTOR = "motor"
@@ -45,6 +46,7 @@ def own_findings(
     findings = [*_weight_findings(plan, family), *_memory_findings(plan, family), *_layout_findings(plan, family)]
     findings += _chip_findings(plan, family)
     findings += _target_findings(plan, options, family, target)
+    findings += target_findings(plan, options, target, engine="mindie", image=image_of(plan, options, profile))
     recipe = plan_recipe(plan, profile)
     if recipe is None or launch_settings(profile).model(plan.gguf_arch) is None:
         return (*findings, _no_recipe(plan, family))

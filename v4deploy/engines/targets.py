@@ -21,6 +21,10 @@ START_ATTEMPTS = 3
 PROBE_SECONDS = 15
 """Between two health checks of a container while it loads; a choice of this project."""
 
+FIRST_OPEN_PORT = 1024
+"""Below it, Linux and macOS let only root listen. Units get the right to it, Docker has it."""
+
+_RUN_AS_YOU = frozenset({"launchd", "quadlet", "router", "script"})
 _SYSTEM_DIRECTORIES = ("/bin/", "/opt/", "/usr/")
 
 
@@ -51,6 +55,7 @@ def service_values(plan: Plan, options: LaunchOptions, program: str, *, depth: i
         visible.add(program)
     return {
         "is_loopback": options.bind in common.LOOPBACK,
+        "needs_port_right": options.port is not None and options.port < FIRST_OPEN_PORT,
         "uses_devices": bool(plan.chosen.layout.device_indices),
         "visible_paths": sorted(visible),
     }
@@ -95,13 +100,13 @@ def cluster_values(plan: Plan, profile: EngineProfile, timeout_seconds: int) -> 
 def target_findings(
     plan: Plan, options: LaunchOptions, target: str, *, engine: str, image: str | None
 ) -> tuple[Finding, ...]:
-    """Reasons why this target cannot work for this plan."""
+    """Reasons why this target cannot work for this plan, or only after something else was done."""
     refusals = []
     if target == "launchd" and plan.host.os is not OperatingSystem.MACOS:
         refusals.append(("no-launchd", f"{plan.host.os.value} has no launchd", "`--target systemd` or `script`"))
     if target in {"systemd", "quadlet"} and plan.host.os is not OperatingSystem.LINUX:
         refusals.append(("no-systemd", f"{plan.host.os.value} has no systemd", "`--target script`"))
-    if target in {"systemd", "quadlet"} and ":" in options.weights_dir:
+    if target in {"container", "systemd", "quadlet"} and ":" in options.weights_dir:
         refusals.append(
             (
                 "colon-in-path",
@@ -111,9 +116,25 @@ def target_findings(
         )
     if target in common.CONTAINER_TARGETS:
         refusals += _container_refusals(plan, options, target, image)
-    return tuple(
+    refused = tuple(
         Finding(id=f"engine.{engine}.{word}", severity=Severity.FAIL, summary=summary, fix=fix)
         for word, summary, fix in refusals
+    )
+    return (*refused, *_port_findings(options, target))
+
+
+def _port_findings(options: LaunchOptions, target: str) -> tuple[Finding, ...]:
+    if options.port is None or options.port >= FIRST_OPEN_PORT or target not in _RUN_AS_YOU:
+        return ()
+    return (
+        Finding(
+            id="config.port-for-root",
+            severity=Severity.WARN,
+            summary=f"port {options.port} is for root only, and what is written runs as you",
+            why="the engine reads its weights, and then it may not listen",
+            fix=f"choose a `--port` from {FIRST_OPEN_PORT} on; or on Linux let everybody use it: "
+            f"`sudo sysctl net.ipv4.ip_unprivileged_port_start={options.port}`",
+        ),
     )
 
 

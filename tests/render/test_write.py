@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 from v4deploy.domain.artefact import Artefact, ArtefactSet
 from v4deploy.domain.errors import ProfileError, UsageError
+from v4deploy.render.history import undo
 from v4deploy.render.lock import LOCK_NAME, RenderedSet
 from v4deploy.render.write import Change, Outcome, examine, write
 
@@ -30,9 +32,9 @@ def test_writes_text_and_mode(tmp_path: Path) -> None:
 
 def test_the_same_again_touches_nothing(tmp_path: Path) -> None:
     write(artefacts(run_sh="a\n"), tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     assert outcomes(write(artefacts(run_sh="a\n"), tmp_path)) == [Outcome.UNCHANGED]
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_our_own_file_is_replaced(tmp_path: Path) -> None:
@@ -65,6 +67,19 @@ def test_force_replaces_an_edited_file(tmp_path: Path) -> None:
     assert outcomes(write(artefacts(run_sh="a\n"), tmp_path, force=True)) == [Outcome.WRITTEN]
     assert (tmp_path / "run.sh").read_text() == "a\n"
     assert outcomes(write(artefacts(run_sh="b\n"), tmp_path)) == [Outcome.WRITTEN]
+
+
+def test_what_stood_beside_an_edited_file_goes_with_the_edit(tmp_path: Path) -> None:
+    write(artefacts(run_sh="a\n"), tmp_path)
+    (tmp_path / "run.sh").write_text("mine\n")
+    write(artefacts(run_sh="b\n"), tmp_path)
+    write(artefacts(run_sh="b\n"), tmp_path, force=True)
+    assert not (tmp_path / "run.sh.new").exists()
+    undo(tmp_path)
+    assert (tmp_path / "run.sh.new").read_text() == "b\n"
+    (tmp_path / "run.sh.new").write_text("edited too\n")
+    write(artefacts(run_sh="b\n"), tmp_path, force=True)
+    assert (tmp_path / "run.sh.new").read_text() == "edited too\n"
 
 
 def test_an_edit_that_equals_the_new_text_is_ours_again(tmp_path: Path) -> None:
@@ -133,11 +148,27 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_directory_is_named_and_may_be_looked_at(tmp_path: Path) -> None:
+    write(artefacts(run_sh="a\n"), tmp_path)
     tmp_path.chmod(0o500)
-    with pytest.raises(UsageError, match="Permission denied"):
-        write(artefacts(run_sh="a\n"), tmp_path)
+    with pytest.raises(UsageError, match="you may not write"):
+        write(artefacts(run_sh="b\n"), tmp_path)
+    assert outcomes(examine(artefacts(run_sh="b\n"), tmp_path)) == [Outcome.WRITTEN]
     tmp_path.chmod(0o700)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+
+    def full(path: Path, mode: str = "r", **options: Any) -> IO[Any]:
+        return real(Path("/dev/full"), "wb") if path.parent.name == "staged" else real(path, mode, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(Path, "chmod", lambda _path, _mode: None)
+    with pytest.raises(UsageError, match=r"cannot write .*\.v4deploy/.gitignore: No space left on device"):
+        write(artefacts(run_sh="a\n"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_no_temporary_file_stays_behind(tmp_path: Path) -> None:

@@ -113,7 +113,11 @@ def _stage_all(writes: Sequence[Write], staging: Path) -> dict[Path, Path]:
     for number, write in enumerate(writes):
         if write.content is not None:
             staged[write.path] = staging / str(number)
-            _write(staged[write.path], write.content, write.mode)
+            try:
+                _write(staged[write.path], write.content, write.mode)
+            except OSError as error:
+                # A full disk names no file, and the staged one means nothing to anybody.
+                raise OSError(error.errno, error.strerror, str(write.path)) from error
     return staged
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from v4deploy.documents import from_json, to_json
 from v4deploy.domain.artefact import sha256_of
 from v4deploy.domain.errors import UsageError
+from v4deploy.render.exclusive import alone_in
 from v4deploy.render.files import Write, read_file, remove_empty, replace_all, target_path
 
 STEP_SCHEMA = "v4deploy.render-step/1"
@@ -96,21 +97,34 @@ def undo(directory: Path, *, force: bool = False, dry_run: bool = False) -> Rend
         UsageError: there is nothing to undo, or a file was edited since; then nothing is touched.
         ProfileError: the record is broken.
     """
+    _require_step(directory)
+    if dry_run:
+        return _undoable(directory, force=force)
+    with alone_in(directory):
+        step = _undoable(directory, force=force)
+        replace_all(_before(directory, step), staging=directory / _STAGING)
+        _step_path(directory, max(_numbers(directory))).unlink(missing_ok=True)
+        _tidy(directory)
+    return step
+
+
+def _require_step(directory: Path) -> RenderStep:
     step = newest(directory)
     if step is None:
         raise UsageError(
             f"there is nothing to undo in {directory}", hint="name the directory of the files: `--output DIRECTORY`"
         )
+    return step
+
+
+def _undoable(directory: Path, *, force: bool) -> RenderStep:
+    step = _require_step(directory)
     edited = [file.path for file in step.files if _is_edited(directory, file)]
     if edited and not force:
         raise UsageError(
             f"edited since they were written: {', '.join(edited)}",
             hint="`--undo --force` throws these edits away; nothing was touched",
         )
-    if not dry_run:
-        replace_all(_before(directory, step), staging=directory / _STAGING)
-        _step_path(directory, max(_numbers(directory))).unlink(missing_ok=True)
-        _tidy(directory)
     return step
 
 

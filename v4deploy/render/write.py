@@ -10,7 +10,8 @@ from pathlib import Path
 
 from v4deploy.domain.artefact import Artefact, ArtefactSet, sha256_of
 from v4deploy.domain.errors import UsageError
-from v4deploy.render.files import Write, is_executable, read_file, require_writable, target_path
+from v4deploy.render.exclusive import alone_in
+from v4deploy.render.files import Write, is_executable, read_file, remove_empty, require_writable, target_path
 from v4deploy.render.history import commit, written_before
 from v4deploy.render.lock import LOCK_NAME, Lock, RenderedSet, lock_text, merged, read_lock
 
@@ -42,18 +43,15 @@ def examine(sets: Sequence[RenderedSet], directory: Path, *, force: bool = False
     """What `write` would do; touches nothing.
 
     Raises:
-        UsageError: the directory cannot be written to; a path leads out of it, to something that is not a file, or to
-            one that belongs to another target; or a file cannot be read.
+        UsageError: a path leads out of the directory, to something that is not a file, or to one that belongs to
+            another target; or a file cannot be read.
         ProfileError: the lock of earlier files is broken.
     """
-    require_writable(directory)
     lock = read_lock(directory) or Lock()
-    before = written_before(directory)
+    ours = written_before(directory) | {(file.path, file.sha256) for one in lock.sets for file in one.files}
     changes = []
     for one in sets:
         _refuse_foreign(one.artefacts, lock, directory, force=force)
-        locked = lock.find(one.artefacts.engine, one.artefacts.target)
-        ours = before | {(file.path, file.sha256) for file in (locked.files if locked else ())}
         changes += [_examine_one(artefact, directory, ours, force=force) for artefact in one.artefacts.artefacts]
     return tuple(changes)
 
@@ -63,15 +61,27 @@ def write(sets: Sequence[RenderedSet], directory: Path, *, force: bool = False) 
     unless `force`.
 
     Raises:
-        UsageError: as for `examine`; or a file cannot be written, and then all are as before.
+        UsageError: as for `examine`; or the directory or a file cannot be written, and then all are as before.
         ProfileError: the lock of earlier files is broken.
     """
+    require_writable(directory)
+    was_there = directory.exists()
+    try:
+        with alone_in(directory):
+            return _write_alone(sets, directory, force=force)
+    finally:
+        if not was_there:
+            remove_empty(directory)
+
+
+def _write_alone(sets: Sequence[RenderedSet], directory: Path, *, force: bool) -> tuple[Change, ...]:
     changes = examine(sets, directory, force=force)
     writes = [
         Write(path=change.path, content=change.artefact.text.encode(), mode=change.artefact.mode)
         for change in changes
         if change.path is not None and not _stands_beside(change)
     ]
+    writes += _overtaken(changes, directory)
     lock = lock_text(merged(read_lock(directory) or Lock(), sets)).encode()
     lock_path = target_path(directory, LOCK_NAME)
     if read_file(lock_path) != lock:
@@ -79,6 +89,18 @@ def write(sets: Sequence[RenderedSet], directory: Path, *, force: bool = False) 
     if writes:
         commit(directory, writes)
     return changes
+
+
+def _overtaken(changes: Sequence[Change], directory: Path) -> list[Write]:
+    """The `.new` of earlier renders beside files that are now the rendered ones: away with them, unless edited."""
+    before = written_before(directory)
+    names = (f"{change.artefact.path}.new" for change in changes if change.outcome is not Outcome.KEPT)
+    there = ((name, read_file(target_path(directory, name))) for name in names)
+    return [
+        Write(path=target_path(directory, name), content=None)
+        for name, content in there
+        if content is not None and (name, sha256_of(content)) in before
+    ]
 
 
 def _stands_beside(change: Change) -> bool:

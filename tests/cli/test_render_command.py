@@ -6,6 +6,8 @@ import json
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.support_cli import V4Deploy
 from tests.support_golden import shipped_profile
 from v4deploy.commands.render_preflight import key_file_findings, preflight
@@ -43,7 +45,8 @@ def test_an_edited_file_is_kept_and_the_new_one_stands_beside_it(v4deploy: V4Dep
     assert "port: 9000" in (output / "vllm.yaml.new").read_text()
     assert "kept" in ran.stdout
     v4deploy(*H200, "--output", str(output), "--port", "9000", "--force")
-    assert (output / "vllm.yaml").read_text() == (output / "vllm.yaml.new").read_text()
+    assert "port: 9000" in (output / "vllm.yaml").read_text()
+    assert not (output / "vllm.yaml.new").exists()
 
 
 def test_a_dry_run_prints_the_files_and_writes_none(v4deploy: V4Deploy, tmp_path: Path) -> None:
@@ -111,6 +114,21 @@ def test_check_fails_where_files_lock_and_plan_disagree(v4deploy: V4Deploy, tmp_
     assert edited.code == ExitCode.CHECK_FAILED
     assert [(m["name"], m["kind"]) for m in edited.document["data"]["mismatches"]] == [("vllm.yaml", "edited")]
     assert edited.document["error"]["code"] == "check-failed"
+
+
+def test_check_looks_at_the_targets_of_the_lock_and_needs_no_weights_here(
+    v4deploy: V4Deploy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = ("--plan", plan_file(v4deploy, tmp_path, H200))
+    v4deploy("render", *plan, "--target", "systemd", "--output", str(tmp_path / "out"))
+    check = ("render", "--check", "--output", str(tmp_path / "out"))
+    monkeypatch.setenv("V4DEPLOY_WEIGHTS_DIR", str(tmp_path / "where" / "another" / "has" / "them"))
+    assert v4deploy(*check, *plan).code == ExitCode.OK
+    missing = v4deploy(*check, *plan, "--target", "compose", "--json").document["data"]["mismatches"]
+    assert [(m["name"], m["kind"]) for m in missing] == [("vllm/compose for v4-pro-0813", "unlocked")]
+    changed = v4deploy(*check, *plan, "--port", "9000", "--json").document["data"]["mismatches"]
+    (arguments,) = (m for m in changed if m["name"].endswith(": arguments"))
+    assert (arguments["locked"], arguments["found"]) == ("--port 8000", "--port 9000")
 
 
 def test_the_lock_pins_commit_engine_arguments_and_tool(v4deploy: V4Deploy, tmp_path: Path) -> None:

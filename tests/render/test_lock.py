@@ -8,18 +8,8 @@ from pathlib import Path
 import pytest
 
 from v4deploy.domain.artefact import Artefact, ArtefactSet
-from v4deploy.render.lock import (
-    Disagreement,
-    Lock,
-    PinnedWeight,
-    Pins,
-    RenderedSet,
-    file_mismatches,
-    lock_text,
-    merged,
-    plan_mismatches,
-    read_lock,
-)
+from v4deploy.render.agreement import Disagreement, difference, file_mismatches, plan_mismatches
+from v4deploy.render.lock import Lock, PinnedWeight, Pins, RenderedSet, lock_text, merged, read_lock
 from v4deploy.render.write import write
 
 PINS = Pins(
@@ -27,6 +17,7 @@ PINS = Pins(
     checkpoint="v4-flash-0731-ud-q4_k_xl",
     repo="someone/Flash-GGUF",
     revision="0" * 40,
+    weights_dir="/srv/weights",
     weights=(PinnedWeight(path="a.gguf", size_bytes=1, sha256=None),),
     engine_version="11434",
     image=None,
@@ -101,7 +92,34 @@ def test_a_file_that_would_be_rendered_otherwise_is_told() -> None:
 
 def test_a_target_that_the_lock_lacks_is_told() -> None:
     (mismatch,) = plan_mismatches(lock_of(rendered()), (rendered(target="compose"),))
-    assert mismatch.name == "eng/compose"
+    assert (mismatch.name, mismatch.kind) == ("eng/compose for v4-flash-0731", Disagreement.UNLOCKED)
+
+
+def test_units_of_two_releases_are_in_one_lock(tmp_path: Path) -> None:
+    pro = RenderedSet(
+        artefacts=ArtefactSet(engine="eng", target="systemd", artefacts=(Artefact(path="pro.service", text="p\n"),)),
+        pins=replace(PINS, release="v4-pro"),
+    )
+    write((rendered(target="systemd"),), tmp_path)
+    write((pro,), tmp_path)
+    lock = read_lock(tmp_path)
+    assert lock is not None
+    assert [one.release for one in lock.sets] == ["v4-flash-0731", "v4-pro"]
+    assert plan_mismatches(lock, (rendered(target="systemd"), pro)) == ()
+    (tmp_path / "systemd.sh").unlink()
+    assert [mismatch.kind for mismatch in file_mismatches(lock, tmp_path)] == [Disagreement.MISSING]
+
+
+def test_another_release_under_the_same_names_takes_the_place_of_the_first() -> None:
+    pro = rendered("2\n", pins=replace(PINS, release="v4-pro"))
+    assert [one.release for one in merged(lock_of(rendered()), (pro,)).sets] == ["v4-pro"]
+
+
+def test_of_long_pins_only_the_difference_is_told() -> None:
+    before = ("serve", *("--same",) * 40, "--port", "8080", "--parallel", "1")
+    after = ("serve", *("--same",) * 40, "--port", "9000", "--parallel", "1", "--jinja")
+    assert difference(before, after) == ("--port 8080 … 1", "--port 9000 … 1 --jinja")
+    assert difference("a", None) == ("a", "None")
 
 
 def test_a_directory_without_lock_has_none(tmp_path: Path) -> None:

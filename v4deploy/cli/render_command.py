@@ -53,8 +53,9 @@ def render(
     from v4deploy.cli.requests import Wish, launch_options, planned
     from v4deploy.cli.views import render as views
     from v4deploy.commands import render as commands
-    from v4deploy.commands import render_record as record
     from v4deploy.commands.launch_options import check_options
+    from v4deploy.commands.render_check import check_files
+    from v4deploy.commands.render_undo import undo as take_back
     from v4deploy.commands.workspace import open_workspace
 
     output = output_for(json, quiet)
@@ -73,13 +74,13 @@ def render(
     check_options(launch)
     _refuse_contradictions(check=check, undo=undo, shows=diff or dry_run, force=force, typed=typed)
     if undo:
-        return output.finish(record.undo(where, force=force, dry_run=dry_run), views.view_undo)
+        return output.finish(take_back(where, force=force, dry_run=dry_run), views.view_undo)
     workspace = open_workspace(os.environ, system)
     if check and not typed:
-        return output.finish(record.check_files(workspace, where, None), views.view_check)
+        return output.finish(check_files(workspace, where, None), views.view_check)
     wanted = commands.RenderRequest(
         plan=planned(workspace, wish, plan_file),
-        target=target,
+        targets=() if target is None else (target,),
         output=where,
         options=launch,
         weights_dir=weights,
@@ -87,7 +88,7 @@ def render(
         dry_run=dry_run or diff,
     )
     if check:
-        return output.finish(record.check_files(workspace, where, wanted), views.view_check)
+        return output.finish(check_files(workspace, where, wanted), views.view_check)
     return output.finish(commands.render(workspace, wanted), views.view_diff if diff else views.view_render)
 
 

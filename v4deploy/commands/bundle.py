@@ -202,7 +202,9 @@ def _launch_files(workspace: Workspace, request: BundleRequest) -> tuple[Finding
 
 def _render(workspace: Workspace, plan: Plan, target: str | None, output: Path) -> RenderReport:
     """The plan's launch files, and the plan itself beside them."""
-    wanted = RenderRequest(plan=plan, target=target, output=output, options=LaunchOptions(weights_dir=""))
+    wanted = RenderRequest(
+        plan=plan, targets=() if target is None else (target,), output=output, options=LaunchOptions(weights_dir="")
+    )
     rendered = render(workspace, wanted).data
     text = documents.to_json(PLAN_SCHEMA, plan)
     saved = ArtefactSet(

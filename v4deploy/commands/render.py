@@ -32,15 +32,15 @@ class RenderRequest:
     """What to write and how.
 
     Attributes:
-        target: None means the engine's default for this machine.
+        targets: empty means the engine's default for this machine.
         options: `weights_dir` is filled in from what is on the disk.
         weights_dir: the user's own directory; None means where `pull` puts things.
     """
 
     plan: Plan
-    target: str | None
     output: Path
     options: LaunchOptions
+    targets: tuple[str, ...] = ()
     weights_dir: Path | None = None
     force: bool = False
     dry_run: bool = False
@@ -173,8 +173,8 @@ def _with_program(
 
 
 def _targets(request: RenderRequest, profile: EngineProfile) -> tuple[str, ...]:
-    if request.target is not None:
-        return (request.target,)
+    if request.targets:
+        return request.targets
     if profile.targets_without_kubernetes and not request.plan.host.kubernetes:
         return profile.targets_without_kubernetes
     return profile.targets[:1]

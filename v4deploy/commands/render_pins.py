@@ -27,6 +27,7 @@ def pins_of(plan: Plan, options: LaunchOptions, profile: EngineProfile, *, image
         checkpoint=checkpoint.id,
         repo=checkpoint.repo,
         revision=checkpoint.revision,
+        weights_dir=options.weights_dir,
         weights=tuple(sorted(weights, key=lambda weight: weight.path)),
         engine_version=engine_version(plan, options) if image is None else None,
         image=image,

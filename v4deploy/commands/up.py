@@ -116,7 +116,7 @@ def _plan(workspace: Workspace, request: UpRequest, report: Report) -> Plan:
 
 def _render(workspace: Workspace, request: UpRequest, plan: Plan, report: Report) -> RenderReport:
     _step(report, "render", f"launch files for {plan.chosen.engine}")
-    wanted = RenderRequest(plan=plan, target=None, output=request.output, options=request.options)
+    wanted = RenderRequest(plan=plan, output=request.output, options=request.options)
     rendered = render(workspace, wanted).data
     _done(report, "render", f"{', '.join(file.path for file in rendered.files)} in {rendered.directory}")
     return rendered

@@ -6,12 +6,11 @@ It is also the record by which an edited file is told from ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 
 from v4deploy.documents import from_json, to_json
-from v4deploy.domain.artefact import Artefact, ArtefactSet, sha256_of
+from v4deploy.domain.artefact import Artefact, ArtefactSet
 from v4deploy.render.files import is_executable, read_file, target_path
 
 LOCK_SCHEMA = "v4deploy.launch-lock/1"
@@ -43,6 +42,7 @@ class Pins:
     checkpoint: str
     repo: str
     revision: str | None
+    weights_dir: str
     weights: tuple[PinnedWeight, ...]
     engine_version: str | None
     image: str | None
@@ -62,12 +62,22 @@ class LockedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedSet:
-    """The files of an engine and target; `pins` None for files that start nothing."""
+    """The files of an engine, target and release; `pins` None for files that start nothing."""
 
     engine: str
     target: str
     files: tuple[LockedFile, ...]
     pins: Pins | None = None
+
+    @property
+    def release(self) -> str:
+        """What the files serve; "" where they start nothing."""
+        return "" if self.pins is None else self.pins.release
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """By it a set is told from others: units of two releases lie in one directory."""
+        return (self.engine, self.target, self.release)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +86,8 @@ class Lock:
 
     sets: tuple[LockedSet, ...] = ()
 
-    def find(self, engine: str, target: str) -> LockedSet | None:
-        return next((one for one in self.sets if (one.engine, one.target) == (engine, target)), None)
+    def find(self, engine: str, target: str, release: str) -> LockedSet | None:
+        return next((one for one in self.sets if one.key == (engine, target, release)), None)
 
     def owner(self, path: str) -> LockedSet | None:
         return next((one for one in self.sets if any(file.path == path for file in one.files)), None)
@@ -93,25 +103,6 @@ class RenderedSet:
     def locked(self) -> LockedSet:
         files = tuple(_locked(artefact) for artefact in self.artefacts.artefacts)
         return LockedSet(engine=self.artefacts.engine, target=self.artefacts.target, files=files, pins=self.pins)
-
-
-class Disagreement(StrEnum):
-    """What is wrong with a file. MODE: it may be run, or no longer. OUTDATED: it, or a pin, would be another now."""
-
-    MISSING = "missing"
-    EDITED = "edited"
-    MODE = "mode"
-    OUTDATED = "outdated"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mismatch:
-    """Where files, lock and plan disagree. `name` is a file's path or a pin (`llama.cpp/script: image`)."""
-
-    name: str
-    kind: Disagreement
-    locked: str | None = None
-    found: str | None = None
 
 
 def read_lock(directory: Path) -> Lock | None:
@@ -131,72 +122,16 @@ def lock_text(lock: Lock) -> str:
 
 
 def merged(lock: Lock, sets: Sequence[RenderedSet]) -> Lock:
-    """The lock with these sets in place of earlier ones of their engine and target. A file belongs to one set only."""
+    """The lock with these sets in place of earlier ones of their key. A file belongs to one set only."""
     new = tuple(one.locked() for one in sets)
-    names = {(one.engine, one.target) for one in new}
+    keys = {one.key for one in new}
     taken = {file.path for one in new for file in one.files}
     kept = []
     for one in lock.sets:
         files = tuple(file for file in one.files if file.path not in taken)
-        if (one.engine, one.target) not in names and files:
+        if one.key not in keys and files:
             kept.append(LockedSet(engine=one.engine, target=one.target, files=files, pins=one.pins))
-    return Lock(sets=tuple(sorted((*kept, *new), key=lambda one: (one.engine, one.target))))
-
-
-def file_mismatches(lock: Lock, directory: Path) -> tuple[Mismatch, ...]:
-    """Files of the lock that are not as it says."""
-    found = []
-    for file in (file for one in lock.sets for file in one.files):
-        path = target_path(directory, file.path)
-        content = read_file(path)
-        if content is None:
-            found.append(Mismatch(name=file.path, kind=Disagreement.MISSING, locked=file.sha256))
-        elif (digest := sha256_of(content)) != file.sha256:
-            found.append(Mismatch(name=file.path, kind=Disagreement.EDITED, locked=file.sha256, found=digest))
-        elif is_executable(path.stat().st_mode) != file.executable:
-            found.append(Mismatch(name=file.path, kind=Disagreement.MODE))
-    return tuple(found)
-
-
-def plan_mismatches(lock: Lock, sets: Sequence[RenderedSet]) -> tuple[Mismatch, ...]:
-    """Files and pins of the lock that a plan would now be written with otherwise."""
-    found = []
-    for new in (one.locked() for one in sets):
-        word = f"{new.engine}/{new.target}"
-        old = lock.find(new.engine, new.target)
-        if old is None:
-            found.append(Mismatch(name=word, kind=Disagreement.OUTDATED, found="not in the lock"))
-            continue
-        before = {file.path: file.sha256 for file in old.files}
-        after = {file.path: file.sha256 for file in new.files}
-        found += [
-            Mismatch(name=path, kind=Disagreement.OUTDATED, locked=before.get(path), found=after.get(path))
-            for path in sorted(before.keys() | after.keys())
-            if before.get(path) != after.get(path)
-        ]
-        found += _pin_mismatches(word, old.pins, new.pins)
-    return tuple(found)
-
-
-def _pin_mismatches(word: str, old: Pins | None, new: Pins | None) -> list[Mismatch]:
-    if old is None or new is None:
-        return []
-    return [
-        Mismatch(
-            name=f"{word}: {field.name}",
-            kind=Disagreement.OUTDATED,
-            locked=_words(getattr(old, field.name)),
-            found=_words(getattr(new, field.name)),
-        )
-        for field in fields(Pins)
-        if getattr(old, field.name) != getattr(new, field.name)
-    ]
-
-
-def _words(pin: object) -> str:
-    if isinstance(pin, tuple):
-        return ", ".join(" ".join(one) if isinstance(one, tuple) else str(one) for one in pin)
-    return str(pin)
+    return Lock(sets=tuple(sorted((*kept, *new), key=lambda one: one.key)))
 
 
 def _locked(artefact: Artefact) -> LockedFile:

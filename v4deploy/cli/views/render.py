@@ -7,7 +7,8 @@ from rich.markup import escape
 
 from v4deploy.cli.views.common import print_finding
 from v4deploy.commands.render import RenderReport
-from v4deploy.commands.render_record import CheckReport, UndoReport
+from v4deploy.commands.render_check import CheckReport
+from v4deploy.commands.render_undo import UndoReport
 from v4deploy.domain.counting import counted
 from v4deploy.render.write import Outcome
 

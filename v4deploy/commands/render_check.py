@@ -1,19 +1,22 @@
-"""What `render` wrote before: held against its lock, or taken back."""
+"""What `render` wrote before, held against its lock and against a plan."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from v4deploy.commands.render import RenderRequest, prepare
 from v4deploy.commands.result import Result
+from v4deploy.commands.weights import locate_weights
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.counting import counted
 from v4deploy.domain.errors import CheckFailedError
 from v4deploy.domain.finding import Evidence, Finding, Severity
-from v4deploy.render.history import undo as undo_step
-from v4deploy.render.lock import LOCK_NAME, Disagreement, Lock, Mismatch, file_mismatches, plan_mismatches, read_lock
+from v4deploy.domain.model import WeightFile
+from v4deploy.domain.plan import Plan
+from v4deploy.pull.manifest import role_of
+from v4deploy.render.agreement import Disagreement, Mismatch, file_mismatches, plan_mismatches
+from v4deploy.render.lock import LOCK_NAME, Lock, Pins, read_lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,26 +36,6 @@ class CheckReport:
     findings: tuple[Finding, ...] = ()
 
 
-class UndoOutcome(StrEnum):
-    RESTORED = "restored"
-    REMOVED = "removed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoneFile:
-    path: str
-    outcome: UndoOutcome
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoReport:
-    """The files as they were before the last render; `is_done` is false in a dry run."""
-
-    directory: str
-    files: tuple[UndoneFile, ...]
-    is_done: bool
-
-
 def check_files(workspace: Workspace, directory: Path, request: RenderRequest | None) -> Result[CheckReport]:
     """Hold the files of a directory against their lock, and the lock against a plan where one is given.
 
@@ -69,7 +52,7 @@ def check_files(workspace: Workspace, directory: Path, request: RenderRequest | 
         )
     mismatches = file_mismatches(lock, directory)
     if request is not None:
-        mismatches += plan_mismatches(lock, prepare(workspace, request).sets)
+        mismatches += plan_mismatches(lock, prepare(workspace, _as_locked(workspace, request, lock)).sets)
     findings = tuple(_finding(mismatch) for mismatch in mismatches)
     report = CheckReport(
         directory=str(directory),
@@ -83,24 +66,45 @@ def check_files(workspace: Workspace, directory: Path, request: RenderRequest | 
     if mismatches:
         error = CheckFailedError(
             f"files and lock disagree in {counted(len(mismatches), 'place')}",
-            hint="render again, or take your edits back; `--diff` shows them",
+            hint="each finding above says how they agree again",
         )
     return Result(kind="render-check", data=report, findings=findings, error=error)
 
 
-def undo(directory: Path, *, force: bool, dry_run: bool) -> Result[UndoReport]:
-    """Bring back the files as they were before the last render.
+def _as_locked(workspace: Workspace, request: RenderRequest, lock: Lock) -> RenderRequest:
+    """The request for the targets of the lock, with what this machine does not have as the lock names it: a CI image
+    has neither the weights nor the engine, and that is no disagreement.
 
     Raises:
-        UsageError: there is nothing to undo, or a file was edited since.
-        ProfileError: the record is broken.
+        ProfileError: the manifest of an earlier pull is broken.
     """
-    step = undo_step(directory, force=force, dry_run=dry_run)
-    files = tuple(
-        UndoneFile(path=file.path, outcome=UndoOutcome.REMOVED if file.content is None else UndoOutcome.RESTORED)
-        for file in step.files
+    plan = request.plan
+    locked = [one for one in lock.sets if (one.engine, one.release) == (plan.chosen.engine, plan.release.id)]
+    if not request.targets:
+        request = replace(request, targets=tuple(one.target for one in locked))
+    pins = next((one.pins for one in locked if one.pins is not None), None)
+    if pins is None:
+        return request
+    program = pins.arguments[0]
+    if Path(program).is_absolute() and workspace.system.which(Path(program).name) is None:
+        request = replace(request, options=replace(request.options, executable=program))
+    if not locate_weights(workspace, plan, request.weights_dir).findings:
+        return request
+    return replace(
+        request, plan=_with_locked_weights(plan, pins), weights_dir=request.weights_dir or Path(pins.weights_dir)
     )
-    return Result(kind="render-undo", data=UndoReport(directory=str(directory), files=files, is_done=not dry_run))
+
+
+def _with_locked_weights(plan: Plan, pins: Pins) -> Plan:
+    checkpoint = plan.chosen.checkpoint
+    if checkpoint.id != pins.checkpoint:
+        return plan
+    files = tuple(
+        WeightFile(path=one.path, role=role_of(one.path), size_bytes=one.size_bytes, sha256=one.sha256)
+        for one in pins.weights
+    )
+    pinned = replace(checkpoint, files=files, revision=pins.revision)
+    return replace(plan, chosen=replace(plan.chosen, checkpoint=pinned))
 
 
 def _finding(mismatch: Mismatch) -> Finding:
@@ -109,6 +113,7 @@ def _finding(mismatch: Mismatch) -> Finding:
         Disagreement.EDITED: "is not what was rendered",
         Disagreement.MODE: "may be run where it should not be, or the other way round",
         Disagreement.OUTDATED: "would be rendered otherwise now",
+        Disagreement.UNLOCKED: "is not in the lock",
     }
     seen = [("lock", mismatch.locked), ("found", mismatch.found)]
     return Finding(
@@ -116,5 +121,14 @@ def _finding(mismatch: Mismatch) -> Finding:
         severity=Severity.FAIL,
         summary=f"{mismatch.name} {sayings[mismatch.kind]}",
         evidence=tuple(Evidence(source=source, value=value) for source, value in seen if value),
-        fix="render again with `v4deploy render`",
+        fix=_FIXES[mismatch.kind],
     )
+
+
+_FIXES = {
+    Disagreement.MISSING: "render again with `v4deploy render`",
+    Disagreement.EDITED: "take the edit back (`v4deploy render --diff` shows it), or `v4deploy render --force`",
+    Disagreement.MODE: "render again with `v4deploy render`",
+    Disagreement.OUTDATED: "render again; or give `--check` the options with which they were rendered",
+    Disagreement.UNLOCKED: "name what was rendered (`--target`, the model), or render it",
+}

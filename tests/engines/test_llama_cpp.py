@@ -228,7 +228,10 @@ def test_an_open_address_without_a_key_is_a_warning() -> None:
 def test_the_time_to_start_grows_with_the_weights() -> None:
     timeout = llama_cpp.launch_spec(FLASH_CPU, OPTIONS, PROFILE).ready.timeout_seconds
     assert timeout == 776 + 300  # 155.1 GB at 200 MB/s, and the constant
-    lighter = replace(FLASH_CPU, footprint=())
+    copies_on_two_ranks = replace(FLASH_CPU, footprint=2 * FLASH_CPU.footprint)
+    assert llama_cpp.launch_spec(copies_on_two_ranks, OPTIONS, PROFILE).ready.timeout_seconds == timeout
+    sizeless = replace(FLASH_CPU.chosen, checkpoint=replace(FLASH_CPU.chosen.checkpoint, size_bytes=None))
+    lighter = replace(FLASH_CPU, chosen=sizeless, footprint=())
     assert llama_cpp.launch_spec(lighter, OPTIONS, PROFILE).ready.timeout_seconds == 300
 
 

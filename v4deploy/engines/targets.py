@@ -82,14 +82,13 @@ def qualified_image(image: str) -> str:
 
 def cluster_values(plan: Plan, profile: EngineProfile, timeout_seconds: int) -> dict[str, object]:
     """Values of a Deployment on one node: the devices to ask for, memory, room, and how often to probe."""
-    size_bytes = plan.chosen.checkpoint.size_bytes or common.weights_bytes(plan)
     host_bytes = next((use.needed_bytes for use in plan.pools if use.pool_id == "host"), None)
     names = _container_devices(plan, profile)
     return {
         "gpu_resource": (names and names.cluster_resource) or "",
         "gpu_count": len(plan.chosen.layout.device_indices),
         "host_memory_mib": -(-host_bytes // MIB) if host_bytes else 0,
-        "weights_gib": -(-size_bytes // GIB),
+        "weights_gib": -(-common.weights_bytes(plan) // GIB),
         "probe_seconds": PROBE_SECONDS,
         "startup_failures": math.ceil(timeout_seconds / PROBE_SECONDS),
         # The image has to come first: half an hour for some 20 GB, a choice of this project.

@@ -131,6 +131,29 @@ def test_check_looks_at_the_targets_of_the_lock_and_needs_no_weights_here(
     assert (arguments["locked"], arguments["found"]) == ("--port 8000", "--port 9000")
 
 
+def test_a_machine_that_is_not_told_whole_is_asked_for_the_rest(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    ran = v4deploy("render", "v4-flash", "--engine", "llama.cpp", "--hardware", "8x h200", "-o", str(tmp_path / "out"))
+    assert ran.code == ExitCode.NOTHING_FITS
+    assert 'hint: the host\'s memory is unknown; name it: `--hardware "8x h200 + 256GB"`' in ran.stderr
+
+
+def test_clients_may_know_the_model_by_another_name(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    plan = ("render", "--plan", plan_file(v4deploy, tmp_path, H200), "--output", str(tmp_path / "out"))
+    v4deploy(*plan, "--served-name", "deepseek")
+    assert "served-model-name: deepseek\n" in (tmp_path / "out" / "vllm.yaml").read_text()
+    for name in ("", " ", "-x"):
+        assert v4deploy(*plan, f"--served-name={name}").code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(("target", "is_told"), [("systemd", True), ("script", False), ("compose", False)])
+def test_a_service_for_another_machine_tells_that_it_names_the_program_only(
+    v4deploy: V4Deploy, tmp_path: Path, target: str, *, is_told: bool
+) -> None:
+    plan = ("--plan", plan_file(v4deploy, tmp_path, H200))
+    ran = v4deploy("render", *plan, "--target", target, "--output", str(tmp_path / "out"), "--json")
+    assert ("engine.vllm.program-by-name" in [one["id"] for one in ran.document["findings"]]) is is_told
+
+
 def test_the_lock_pins_commit_engine_arguments_and_tool(v4deploy: V4Deploy, tmp_path: Path) -> None:
     v4deploy("render", "--plan", plan_file(v4deploy, tmp_path, H200), "--output", str(tmp_path / "out"))
     (one,) = json.loads((tmp_path / "out" / "v4deploy.lock.json").read_text())["sets"]

@@ -208,6 +208,7 @@ def serve(
     host: options.Bind = "127.0.0.1",
     port: options.Port = None,
     api_key_file: options.ApiKeyFile = None,
+    served_name: options.ServedName = None,
     timeout: options.Timeout = None,
     smoke_mode: options.Smoke = options.SmokeMode.FULL,
     in_background: Annotated[
@@ -227,7 +228,7 @@ def serve(
     from v4deploy.commands.serve import serve as run
     from v4deploy.commands.workspace import open_workspace
 
-    launch = launch_options(host, port, api_key_file)
+    launch = launch_options(host, port, api_key_file, served_name)
     check_options(launch, timeout)
     workspace, output = open_workspace(os.environ), output_for(json, quiet)
     wish = Wish(
@@ -272,6 +273,7 @@ def up(
     host: options.Bind = "127.0.0.1",
     port: options.Port = None,
     api_key_file: options.ApiKeyFile = None,
+    served_name: options.ServedName = None,
     timeout: options.Timeout = None,
     smoke_mode: options.Smoke = options.SmokeMode.FULL,
     ignore_checks: Annotated[bool, typer.Option("--ignore-checks", help="go on after failed checks of doctor")] = False,
@@ -295,7 +297,7 @@ def up(
     )
     wanted = UpRequest(
         request=request,
-        options=launch_options(host, port, api_key_file),
+        options=launch_options(host, port, api_key_file, served_name),
         output=directory.absolute(),
         ignore_checks=ignore_checks,
         timeout_seconds=timeout,

@@ -157,6 +157,15 @@ ApiKeyFile = Annotated[
         show_default=False,
     ),
 ]
+ServedName = Annotated[
+    str | None,
+    typer.Option(
+        "--served-name",
+        metavar="NAME",
+        help="model name that clients send; the release's if left out",
+        show_default=False,
+    ),
+]
 Timeout = Annotated[
     float | None,
     typer.Option("--timeout", metavar="SECONDS", help="how long to wait for the first answer", show_default=False),

@@ -41,6 +41,7 @@ def render(
     host: options.Bind = _LOOPBACK,
     port: options.Port = None,
     api_key_file: options.ApiKeyFile = None,
+    served_name: options.ServedName = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
     diff: _Diff = False,
@@ -69,7 +70,7 @@ def render(
         kv_cache_type=kv_cache_type,
         hardware=hardware,
     )
-    launch = replace(launch_options(host, port, api_key_file), image=image)
+    launch = replace(launch_options(host, port, api_key_file, served_name), image=image)
     typed = (*_typed(launch), *wish.typed(), *_given(plan=plan_file, system=system, target=target, weights=weights))
     check_options(launch)
     _refuse_contradictions(check=check, undo=undo, shows=diff or dry_run, force=force, typed=typed)
@@ -95,7 +96,13 @@ def render(
 def _typed(launch: LaunchOptions) -> tuple[str, ...]:
     """The options of a launch that are not left as they are by default."""
     is_elsewhere = None if launch.bind == _LOOPBACK else launch.bind
-    return _given(host=is_elsewhere, port=launch.port, api_key_file=launch.api_key_file, image=launch.image)
+    return _given(
+        host=is_elsewhere,
+        port=launch.port,
+        api_key_file=launch.api_key_file,
+        served_name=launch.served_name,
+        image=launch.image,
+    )
 
 
 def _given(**options: object) -> tuple[str, ...]:

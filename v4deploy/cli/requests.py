@@ -137,10 +137,12 @@ def planned(workspace: Workspace, wish: Wish, plan_file: Path | None) -> Plan:
     return require_plan(plan(workspace, wish.request(workspace.catalogue), hardware=wish.hardware))
 
 
-def launch_options(host: str, port: int | None, api_key_file: Path | None) -> LaunchOptions:
+def launch_options(
+    host: str, port: int | None, api_key_file: Path | None, served_name: str | None = None
+) -> LaunchOptions:
     """How to listen; where the weights are is found out later."""
     key = str(api_key_file.absolute()) if api_key_file else None
-    return LaunchOptions(weights_dir="", bind=host, port=port, api_key_file=key)
+    return LaunchOptions(weights_dir="", bind=host, port=port, api_key_file=key, served_name=served_name)
 
 
 def _refuse_both(wish: Wish, plan_file: Path) -> None:

@@ -85,6 +85,7 @@ def _arguments(request: ServeRequest, plan_file: str, port: int) -> tuple[str, .
     given = {
         "--weights": str(request.weights_dir.absolute()) if request.weights_dir else None,
         "--api-key-file": options.api_key_file,
+        "--served-name": options.served_name,
         "--timeout": None if request.timeout_seconds is None else str(request.timeout_seconds),
     }
     more = tuple(word for name, value in given.items() if value is not None for word in (name, value))

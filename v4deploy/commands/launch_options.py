@@ -20,7 +20,7 @@ _IMAGE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/:@-]*")
 
 
 def check_options(options: LaunchOptions, timeout_seconds: float | None = None) -> None:
-    """Refuse an address, an image name or a timeout that is none.
+    """Refuse an address, an image name, a model name or a timeout that is none.
 
     Raises:
         UsageError: one of them is not of its form; it would end up in a file or a command line.
@@ -29,6 +29,11 @@ def check_options(options: LaunchOptions, timeout_seconds: float | None = None) 
         raise UsageError(f"`--host '{options.bind}'` is no address", hint="give one, or leave `--host` out: 127.0.0.1")
     if options.image is not None and not _IMAGE.fullmatch(options.image):
         raise UsageError(f"`--image '{options.image}'` is no image name", hint="write it as `registry/name:tag`")
+    name = options.served_name
+    if name is not None and (not name.strip() or name.startswith("-")):
+        raise UsageError(
+            f"`--served-name '{name}'` is no model name", hint="give one, or leave it out: the release's is taken"
+        )
     if timeout_seconds is None or 0 < timeout_seconds <= _MOST_TIMEOUT_SECONDS:
         return
     amount = "not a time" if math.isnan(timeout_seconds) or timeout_seconds <= 0 else "more than a year"

@@ -46,17 +46,24 @@ def plan(workspace: Workspace, request: Request, *, hardware: str | None = None)
     if decision.plan is not None:
         found = replace(decision.plan, findings=(*decision.plan.findings, *unread)) if unread else decision.plan
         return Result(kind="plan", data=found, findings=found.findings)
-    advice = changes_that_fit(request, host, workspace.catalogue)
     misses = tuple(
         explain_miss(verdict, request, host, workspace.catalogue) for verdict in decision.verdicts[:NEAREST_SHOWN]
     )
-    hint = next((finding.summary for finding in advice), None)
+    advice = changes_that_fit(request, host, workspace.catalogue)
+    findings = (*_not_told(host, misses), *advice)
+    hint = next((f"{finding.summary}; {finding.fix}" if finding.fix else finding.summary for finding in findings), None)
     return Result(
         kind="plan",
         data=NoPlan(request=request, host=host, nearest=misses, advice=advice),
-        findings=advice,
+        findings=findings,
         error=NothingFitsError(f"nothing of {request.release or request.model} fits this machine", hint=hint),
     )
+
+
+def _not_told(host: Host, misses: tuple[Miss, ...]) -> tuple[Finding, ...]:
+    """What the description of a machine leaves open, where a miss lacks just that: to tell it costs nothing."""
+    is_open = any(shortage.missing_bytes is None for miss in misses for shortage in miss.shortages)
+    return tuple(finding for finding in host.findings if is_open and finding.id == "host.memory-not-given")
 
 
 def require_plan(result: Result[Plan | NoPlan]) -> Plan:

@@ -9,6 +9,7 @@ from v4deploy.commands.launch_options import check_options, with_known_flags
 from v4deploy.commands.render_images import for_image, pinned_here, require_container
 from v4deploy.commands.render_pins import pin_findings, pins_of
 from v4deploy.commands.render_preflight import linked_weights_findings, preflight
+from v4deploy.commands.render_program import with_program
 from v4deploy.commands.result import Result
 from v4deploy.commands.weights import locate_weights
 from v4deploy.commands.workspace import Workspace
@@ -18,7 +19,7 @@ from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.hardware import HostOrigin
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import engine_module
-from v4deploy.engines.common import CONTAINER_TARGETS, engine_word
+from v4deploy.engines.common import CONTAINER_TARGETS
 from v4deploy.render.lock import LOCK_NAME, RenderedSet
 from v4deploy.render.render import TemplateSet
 from v4deploy.render.render import render as render_target
@@ -121,7 +122,7 @@ def prepare(workspace: Workspace, request: RenderRequest) -> Prepared:
         aimed, unknown = for_image(options, profile, target)
         findings += refusing(linked_weights_findings(plan, located.directory, target))
         findings += (*unknown, *check(plan, aimed, profile, target))
-        aimed, missing = _with_program(workspace, plan, aimed, profile)
+        aimed, missing = with_program(workspace, plan, aimed, profile, target)
         values = engine_module(profile.id).values(plan, aimed, profile, target)
         image = str(values["image"]) if target in CONTAINER_TARGETS else None
         pins = pins_of(plan, aimed, profile, image=image)
@@ -151,25 +152,6 @@ def refusing(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         if finding.severity is Severity.FAIL:
             raise UsageError(finding.summary, hint=finding.fix, details=(finding.why,) if finding.why else ())
     return findings
-
-
-def _with_program(
-    workspace: Workspace, plan: Plan, options: LaunchOptions, profile: EngineProfile
-) -> tuple[LaunchOptions, tuple[Finding, ...]]:
-    """The engine's program by its whole path, as services search few directories; a finding where it is not here."""
-    if plan.host.origin is not HostOrigin.LIVE or options.executable is not None:
-        return options, ()
-    name = engine_module(profile.id).launch_spec(plan, options, profile).argv[0]
-    found = workspace.system.which(name)
-    if found is not None:
-        return replace(options, executable=found), ()
-    finding = Finding(
-        id=f"engine.{engine_word(profile.id)}.not-on-path",
-        severity=Severity.INFO,
-        summary=f"`{name}` is not on PATH here; files that start it need it where they run, containers bring their own",
-        why="an engine inside Python is for `v4deploy serve` only",
-    )
-    return options, (finding,)
 
 
 def _targets(request: RenderRequest, profile: EngineProfile) -> tuple[str, ...]:

@@ -96,7 +96,9 @@ def weights_bytes(plan: Plan) -> int:
     """Bytes that are read while loading: the checkpoint's files once, however many ranks keep a copy of a part; where
     their size is unknown, the plan's weights over all pools.
     """
-    return plan.chosen.checkpoint.size_bytes or sum(row.size_bytes for row in plan.footprint if row.part is FootprintPart.WEIGHTS)
+    return plan.chosen.checkpoint.size_bytes or sum(
+        row.size_bytes for row in plan.footprint if row.part is FootprintPart.WEIGHTS
+    )
 
 
 def load_timeout_seconds(plan: Plan) -> int:

@@ -189,7 +189,7 @@ def _option_findings(plan: Plan, options: LaunchOptions) -> tuple[Finding, ...]:
                 "model-name",
                 Severity.FAIL,
                 f"`{name}` is not a model name for Ollama: letters, digits, `.`, `_`, `-`, `/` and one `:tag`",
-                fix="serve it under another name",
+                fix="give another one: `--served-name NAME`",
             )
         )
     if _CLOUD_NAME.fullmatch(name):

@@ -121,6 +121,16 @@ def test_the_key_comes_from_a_file_and_is_told_to_nobody(v4deploy: V4Deploy, ser
     assert "another key than the one given" in wrong.stderr
 
 
+def test_a_key_that_cannot_be_sent_is_the_users_to_mend(v4deploy: V4Deploy, server: _Server, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("sk-geheimer-schlüssel\n", encoding="utf-8")
+    ran = v4deploy("smoke", server.url, "--key-file", str(file))
+    assert ran.code == 2
+    assert f"line 1 of `{file}` cannot be sent" in " ".join(ran.stderr.split())
+    assert "geheimer" not in ran.stdout + ran.stderr
+    assert server.paths == []
+
+
 def test_several_models_have_to_be_told_apart(v4deploy: V4Deploy, server: _Server) -> None:
     server.models = ("a", "b")
     ran = v4deploy("smoke", server.url)

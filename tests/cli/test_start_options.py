@@ -31,6 +31,17 @@ def test_what_no_machine_could_grant_is_a_usage_error(
     assert "doctor" not in ran.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "up", "render"])
+def test_a_key_that_no_request_can_carry_is_refused(v4deploy: V4Deploy, tmp_path: Path, command: str) -> None:
+    key = tmp_path / "key"
+    key.write_text("sk-geheimer-schlüssel\n", encoding="utf-8")
+    key.chmod(0o600)
+    ran = v4deploy(command, "v4-flash", "--api-key-file", str(key))
+    assert ran.code == ExitCode.USAGE
+    assert f"line 1 of `{key}` cannot be sent" in ran.stderr
+    assert "geheimer" not in ran.stdout + ran.stderr
+
+
 @pytest.fixture
 def mindie_plan(v4deploy: V4Deploy, tmp_path: Path) -> Path:
     path = tmp_path / "plan.json"

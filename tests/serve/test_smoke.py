@@ -94,6 +94,42 @@ def test_a_server_without_tools_is_said_to_have_none() -> None:
     assert checks[CheckId.TOOL_CALL].outcome is Outcome.NOT_RUN
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        # Of vLLM 0.32, Ollama and llama-server b11434 in their own words.
+        (400, '"auto" tool choice requires --enable-auto-tool-choice', Outcome.NOT_SUPPORTED),
+        (400, "registry.ollama.ai/library/x does not support tools", Outcome.NOT_SUPPORTED),
+        (500, "tools param requires --jinja flag", Outcome.NOT_SUPPORTED),
+        (501, "tools are not implemented", Outcome.NOT_SUPPORTED),
+        (500, "unexpected error in function decode_impl", Outcome.FAIL),
+        (500, "the tool parser raised KeyError", Outcome.FAIL),
+        (503, "the tool pool is loading", Outcome.FAIL),
+        (429, "too many function calls a minute", Outcome.FAIL),
+        (400, "no such model", Outcome.FAIL),
+    ],
+)
+def test_only_a_refusal_means_that_there_are_no_tools(status: int, body: str, outcome: Outcome) -> None:
+    exchange = Exchange(asked="?", asked_characters=1, status=status, body=body)
+    first, second = Judge(content_judged=False).tools(exchange)
+    assert first.outcome is outcome
+    assert f"HTTP {status}: {body}" in first.summary
+    assert second.outcome is Outcome.NOT_RUN
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        (400, "the request exceeds the available context size, try increasing it", Outcome.NOT_SUPPORTED),
+        (429, "too many tokens a minute", Outcome.FAIL),
+        (500, "context shift is disabled", Outcome.FAIL),
+    ],
+)
+def test_only_a_refusal_means_that_the_context_is_short(status: int, body: str, outcome: Outcome) -> None:
+    exchange = Exchange(asked="?", asked_characters=1, status=status, body=body)
+    assert Judge(content_judged=True).long_prompt(exchange, more_than_tokens=64)[0].outcome is outcome
+
+
 def test_a_server_that_cannot_be_told_not_to_think_is_asked_plainly() -> None:
     checks, _ = _examine("no-thinking-flag")
     assert {check.outcome for check in checks.values()} == {Outcome.PASS}

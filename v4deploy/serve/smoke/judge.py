@@ -24,9 +24,14 @@ _PARSER = (
     "give the engine V4's parsers (vLLM: `--enable-auto-tool-choice --tool-call-parser deepseek_v4 --reasoning-parser "
     "deepseek_v4`; llama.cpp: `--jinja` and a GGUF with V4's chat template)"
 )
+# vLLM and Ollama refuse with 400, other servers with the status for what is not of the form or not there.
+_REFUSALS = (400, 422, 501)
 _TOOLS_REFUSED = re.compile(r"tool|function|jinja", re.IGNORECASE)
+# llama-server (b11434) without Jinja calls its refusal a server error; no other 500 is one.
+_TOOLS_WITHOUT_JINJA = re.compile(r"tools? param requires --jinja")
 _CONTEXT_REFUSED = re.compile(r"context|too (long|large|many tokens)|max_model_len|maximum.{0,20}length", re.IGNORECASE)
-_CLIENT_ERRORS = range(400, 500)
+# Not 429: a gateway's "too many tokens" a minute is no context.
+_TOO_LONG = (400, 413, 422)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,7 @@ class Judge:
     def long_prompt(self, exchange: Exchange, *, more_than_tokens: int) -> tuple[CheckResult, ...]:
         """A prompt that takes more than one micro-batch, and whether its middle was read."""
         fact = _must_say(prompts.DOOR_CODE, _WEIGHTS)
-        if exchange.status in _CLIENT_ERRORS and _CONTEXT_REFUSED.search(exchange.body):
+        if exchange.status in _TOO_LONG and _CONTEXT_REFUSED.search(exchange.body):
             return _not_supported(exchange, (CheckId.LONG_PROMPT, CheckId.LONG_PROMPT_FACT), "its context is too short")
         first, second = self._pair(exchange, CheckId.LONG_PROMPT, CheckId.LONG_PROMPT_FACT, fact)
         tokens = _prompt_tokens(exchange)
@@ -64,8 +69,8 @@ class Judge:
 
     def tools(self, exchange: Exchange) -> tuple[CheckResult, ...]:
         """A request with a tool, and whether a call of it came back."""
-        refused = exchange.status is not None and exchange.status >= _CLIENT_ERRORS.start
-        if refused and _TOOLS_REFUSED.search(exchange.body):
+        refused = exchange.status in _REFUSALS and _TOOLS_REFUSED.search(exchange.body)
+        if refused or (exchange.status == 500 and _TOOLS_WITHOUT_JINJA.search(exchange.body)):  # noqa: PLR2004 - HTTP
             said = f"it takes no tools: HTTP {exchange.status}: {shortened(exchange.body, 200)}"
             return _not_supported(exchange, (CheckId.TOOLS, CheckId.TOOL_CALL), said, fix=_PARSER)
         return self._pair(exchange, CheckId.TOOLS, CheckId.TOOL_CALL, _tool_call)

@@ -25,8 +25,8 @@ from tests.serve.fake_ollama import FakeOllama, serving
 from tests.support_cli import V4Deploy
 from v4deploy.commands.serve import free_port
 from v4deploy.domain.engine import EngineId
-from v4deploy.serve.health import Endpoint
 from v4deploy.serve.traffic import port_argument, requests_in_flight
+from v4deploy.serve.wire import Endpoint
 from v4deploy.system.base import DiskUsage
 
 _FAKE_OLLAMA = Path(__file__).parents[1] / "serve" / "fake_ollama.py"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +24,9 @@ class _Server(ThreadingHTTPServer):
     faults: frozenset[str] = frozenset()
     models: tuple[str, ...] = ("v4-flash",)
     key: str | None = None
+    answer: tuple[int, dict[str, str], bytes] | None = None
+    """In place of the list."""
+
     paths: list[str]
 
     @property
@@ -36,6 +42,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._server.paths.append(self.path)
+        if self._server.answer is not None:
+            self._send_raw(*self._server.answer)
+            return
         data = {"data": [{"id": name, "max_model_len": 8192} for name in self._server.models]}
         self._send(*((200, data) if self._allowed() else (401, {"error": "no"})))
 
@@ -58,9 +67,12 @@ class _Handler(BaseHTTPRequestHandler):
         return self._server.key is None or self.headers["Authorization"] == f"Bearer {self._server.key}"
 
     def _send(self, status: int, data: dict[str, Any]) -> None:
-        body = json.dumps(data).encode()
+        self._send_raw(status, {"Content-Type": "application/json"}, json.dumps(data).encode())
+
+    def _send_raw(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -138,7 +150,37 @@ def test_several_models_have_to_be_told_apart(v4deploy: V4Deploy, server: _Serve
     assert "a, b" in ran.stderr
     assert v4deploy("smoke", server.url, "--model", "b").code == 0
     server.models = ()
-    assert "lists no model" in v4deploy("smoke", server.url).stderr
+    assert "/v1/models lists no model" in v4deploy("smoke", server.url).stderr
+
+
+_PAGE = {"Content-Type": "text/html"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        ((200, _PAGE, b"<!doctype html><title>Chat"), 4, "HTTP 200, text/html: <!doctype html>"),
+        ((502, _PAGE, b"<h1>Bad Gateway"), 7, "HTTP 502, text/html: <h1>Bad Gateway"),
+        ((301, {"Location": "https://api.test/v1/models"}, b""), 4, "HTTP 301 to https://api.test/v1/models"),
+        ((429, {"Retry-After": "30"}, b"slow down"), 7, "wait 30 s"),
+        ((404, {}, b"nothing here"), 2, "nothing here"),
+        ((500, {}, b"KeyError: 'id'"), 4, "HTTP 500, no content type: KeyError"),
+    ],
+)
+def test_what_comes_in_place_of_the_list_is_told(
+    v4deploy: V4Deploy, server: _Server, answer: tuple[int, dict[str, str], bytes], code: int, words: str
+) -> None:
+    server.answer = answer
+    ran = v4deploy("smoke", server.url)
+    assert ran.code == code
+    assert words in ran.stderr
+    assert "hint:" in ran.stderr
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_server_without_a_list_can_be_tested_by_name(v4deploy: V4Deploy, server: _Server, status: int) -> None:
+    server.answer = (status, {}, b"")
+    assert v4deploy("smoke", server.url, "--model", "v4-flash").code == 0
 
 
 @pytest.mark.parametrize("tail", ["", "/", "/v1", "/v1/", "/v1/chat/completions", "/proxy/v1"])
@@ -158,6 +200,33 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(v4deploy: V4Deplo
     ran = v4deploy("smoke", "http://me:hunter2@127.0.0.1:1")
     assert ran.code == 2
     assert "hunter2" not in ran.stdout + ran.stderr
+
+
+def test_a_certificate_that_nobody_vouches_for(
+    v4deploy: V4Deploy, server: _Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    made = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    named = ("-subj", "/CN=me", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem")
+    subprocess.run((openssl, *made, *named), check=True, capture_output=True, cwd=tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    url = server.url.replace("http:", "https:")
+    plain = v4deploy("smoke", url)
+    assert plain.code == 4
+    assert f"a server without TLS is asked at `{server.url}`" in plain.stderr
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    ran = v4deploy("smoke", url)
+    assert ran.code == 4
+    assert f"the certificate of {url} is not trusted: self-signed certificate" in ran.stderr
+    assert "SSL_CERT_FILE=FILE" in ran.stderr
+    other = v4deploy("smoke", url.replace("127.0.0.1", "localhost"))
+    assert other.code == 4
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    assert v4deploy("smoke", url).code == 0
+    assert "by a name that its certificate holds" in v4deploy("smoke", url.replace("127.0.0.1", "localhost")).stderr
 
 
 def test_nobody_there(v4deploy: V4Deploy) -> None:

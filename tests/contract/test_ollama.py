@@ -30,7 +30,7 @@ from v4deploy.domain.model_import import ImportedFile, ModelImport
 from v4deploy.engines import ollama as engine
 from v4deploy.probes.engines import parse_ollama_version
 from v4deploy.render.render import render
-from v4deploy.serve.health import Endpoint, Health, check_health, fetch
+from v4deploy.serve.health import Health, check_health
 from v4deploy.serve.intake import Intake, Voice
 from v4deploy.serve.ollama.api import OllamaApi
 from v4deploy.serve.ollama.importing import OllamaJob
@@ -40,6 +40,7 @@ from v4deploy.serve.run import ServeOutcome, serve
 from v4deploy.serve.smoke.run import SmokeWish
 from v4deploy.serve.state import State
 from v4deploy.serve.supervisor import ServeEvent
+from v4deploy.serve.wire import Endpoint, fetch
 from v4deploy.shapes.write import write_tiny
 
 pytestmark = pytest.mark.contract
@@ -250,8 +251,8 @@ def test_a_loaded_model_stays(served: Served, llama: ModelImport) -> None:
     with served.running() as endpoint:
         api = OllamaApi(endpoint, patience_seconds=60)
         assert OllamaJob(api, llama, served.store).run(Voice()) is None
-        _, body = fetch(endpoint, "/api/ps", timeout_seconds=5)
-    (model,) = json.loads(body)["models"]
+        reply = fetch(endpoint, "/api/ps", timeout_seconds=5)
+    (model,) = json.loads(reply.body)["models"]
     assert model["name"] == "tiny:latest"
     assert int(model["expires_at"][:4]) > 2100
 

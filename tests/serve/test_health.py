@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from v4deploy.serve.health import Completion, Endpoint, Health, check_health, complete, parse_completion
+from v4deploy.serve.health import Completion, Health, check_health, complete, parse_completion
+from v4deploy.serve.wire import Endpoint
 
 
 class _Server(ThreadingHTTPServer):

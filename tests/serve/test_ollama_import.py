@@ -13,11 +13,11 @@ import pytest
 
 from tests.serve.fake_ollama import FakeOllama, serving
 from v4deploy.domain.model_import import ImportedFile, ModelImport
-from v4deploy.serve.health import Endpoint
 from v4deploy.serve.intake import IntakeFailure, Voice
 from v4deploy.serve.ollama.api import OllamaApi, OllamaRefusedError, read_step, refusal_of
 from v4deploy.serve.ollama.importing import OllamaJob
 from v4deploy.serve.ollama.store import Store
+from v4deploy.serve.wire import Endpoint
 
 CONTENTS = (b"GGUF first part", b"GGUF second part, which is longer" * 1000)
 

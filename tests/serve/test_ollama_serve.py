@@ -13,7 +13,6 @@ import pytest
 from v4deploy.domain.engine import EngineId, LaunchSpec
 from v4deploy.domain.errors import LaunchError, NotReadyError, V4DeployError
 from v4deploy.domain.model_import import ImportedFile, ModelImport
-from v4deploy.serve.health import Endpoint
 from v4deploy.serve.intake import Intake
 from v4deploy.serve.ollama.api import OllamaApi
 from v4deploy.serve.ollama.importing import OllamaJob
@@ -22,6 +21,7 @@ from v4deploy.serve.run import ServeOutcome, serve
 from v4deploy.serve.smoke.run import SmokeWish
 from v4deploy.serve.state import State
 from v4deploy.serve.supervisor import ServeEvent
+from v4deploy.serve.wire import Endpoint
 
 FAKE_OLLAMA = Path(__file__).with_name("fake_ollama.py")
 

@@ -27,7 +27,7 @@ from v4deploy.domain.hardware import ComputeApi, HostOrigin
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import engine_module
 from v4deploy.engines.common import port_of, served_name
-from v4deploy.serve.health import Completion, Endpoint
+from v4deploy.serve.health import Completion
 from v4deploy.serve.identity import mark_of
 from v4deploy.serve.intake import Intake
 from v4deploy.serve.keys import read_api_keys
@@ -42,6 +42,7 @@ from v4deploy.serve.smoke.run import SmokeWish
 from v4deploy.serve.state import State
 from v4deploy.serve.storage_reads import storage_read_bytes
 from v4deploy.serve.supervisor import ServeEvent
+from v4deploy.serve.wire import Endpoint
 
 # What the embedded wheel is built for; everything else needs a llama-server of its own.
 _EMBEDDED_APIS = (ComputeApi.CPU, ComputeApi.METAL)

@@ -14,11 +14,11 @@ from v4deploy.domain.model_import import ModelImport
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.units import format_gb
 from v4deploy.engines.ollama_import import model_import
-from v4deploy.serve.health import Endpoint
 from v4deploy.serve.intake import Intake
 from v4deploy.serve.ollama.api import OllamaApi, version_at
 from v4deploy.serve.ollama.importing import OllamaJob
 from v4deploy.serve.ollama.store import Standing, Store, store_directory
+from v4deploy.serve.wire import Endpoint
 
 _SECONDS = 3.0
 _UNIT = "ollama.service"

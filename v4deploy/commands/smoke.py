@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import http.client
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.domain.errors import CheckFailedError, NotReadyError, UsageError, V4DeployError
-from v4deploy.serve.health import Endpoint, fetch
 from v4deploy.serve.keys import read_api_keys
 from v4deploy.serve.ollama.api import version_at
+from v4deploy.serve.smoke.listing import MODELS_PATH, ListedModel, no_list, parse_models, refusal_of
 from v4deploy.serve.smoke.result import SmokeReport
 from v4deploy.serve.smoke.run import CHAT_PATH, DEFAULT_MICRO_BATCH_TOKENS, SmokeWish, smoke_test
+from v4deploy.serve.smoke.unreachable import unreachable
+from v4deploy.serve.wire import Endpoint, fetch
 
 _LIST_SECONDS = 10.0
 _PORTS = {"http": 80, "https": 443}
-_CONTEXT_KEYS = ("max_model_len", "context_length", "max_context_length")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,24 +41,17 @@ class SmokeRequest:
     timeout_seconds: float = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedModel:
-    """An entry of `/v1/models`. `context_tokens` None: the server does not say."""
-
-    id: str
-    context_tokens: int | None
-
-
 def smoke(request: SmokeRequest, *, report: Report) -> Result[SmokeReport]:
     """Ask the endpoint a few things and judge what comes back.
 
     Raises:
         UsageError: the URL, the key file or the model's name cannot be used.
-        NotReadyError: nobody answers there.
+        NotReadyError: nobody answers there, or it is still loading.
+        CheckFailedError: what answers there is no such API, or its certificate is not trusted.
     """
     key = read_api_keys(str(request.key_file))[0] if request.key_file else None
     endpoint = parse_url(request.url, api_key=key)
-    listed = list_models(endpoint)
+    listed = list_models(endpoint, is_needed=request.model is None)
     model = _chosen(listed, request.model, endpoint)
     wish = SmokeWish(
         model=model.id,
@@ -122,40 +115,32 @@ def _refuse_extras(parts: SplitResult) -> None:
         raise UsageError("the address has a query or a fragment", hint="write `http://HOST:PORT`")
 
 
-def list_models(endpoint: Endpoint) -> tuple[ListedModel, ...]:
-    """What the endpoint says that it serves; empty where it has no such list.
+def list_models(endpoint: Endpoint, *, is_needed: bool) -> tuple[ListedModel, ...]:
+    """What the endpoint says that it serves.
+
+    Args:
+        endpoint: which one.
+        is_needed: nobody named the model; else a server without such a list is fine, and gives an empty one.
 
     Raises:
         NotReadyError: nobody answers there, or it is still loading.
-        UsageError: it asks for another key.
+        UsageError: it asks for another key, or has no list that is needed.
+        CheckFailedError: something else than a list came back that is needed, or its certificate is not trusted.
     """
     try:
-        status, body = fetch(endpoint, "/v1/models", timeout_seconds=_LIST_SECONDS)
-    except (OSError, http.client.HTTPException) as error:
+        reply = fetch(endpoint, MODELS_PATH, timeout_seconds=_LIST_SECONDS)
+    except TimeoutError as error:
         raise NotReadyError(
-            f"{endpoint.base_url} cannot be asked: {str(error) or type(error).__name__}", hint="is the server up?"
+            f"{endpoint.base_url} gave no answer within {_LIST_SECONDS:g} s", hint="is the server up, and the way open?"
         ) from error
-    if status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}:
-        wrong = "another key than the one given" if endpoint.api_key else "a key"
-        raise UsageError(f"{endpoint.base_url} asks for {wrong} (HTTP {status})", hint="give it with `--key-file FILE`")
-    if status == http.client.SERVICE_UNAVAILABLE:
-        raise NotReadyError(f"{endpoint.base_url} says that it is not ready (HTTP 503)", hint="wait, then ask again")
-    return parse_models(body) if status == http.client.OK else ()
-
-
-def parse_models(body: bytes) -> tuple[ListedModel, ...]:
-    """Read a list of models; empty where it is none."""
-    try:
-        entries: Any = json.loads(body)["data"]
-        return tuple(ListedModel(id=str(entry["id"]), context_tokens=_context(entry)) for entry in entries)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return ()
-
-
-def _context(entry: dict[str, Any]) -> int | None:
-    """What vLLM calls `max_model_len`, and llama.cpp `n_ctx` of one slot in `meta`."""
-    said = [entry.get(key) for key in _CONTEXT_KEYS] + [(entry.get("meta") or {}).get("n_ctx")]
-    return next((value for value in said if isinstance(value, int) and value > 0), None)
+    except (OSError, http.client.HTTPException) as error:
+        raise unreachable(endpoint, error, cert_file=os.environ.get("SSL_CERT_FILE")) from error
+    if (refusal := refusal_of(reply, endpoint)) is not None:
+        raise refusal
+    models = parse_models(reply.body) if reply.status == http.client.OK else None
+    if models is None and is_needed:
+        raise no_list(reply, endpoint)
+    return models or ()
 
 
 def _chosen(listed: tuple[ListedModel, ...], named: str | None, endpoint: Endpoint) -> ListedModel:
@@ -165,7 +150,9 @@ def _chosen(listed: tuple[ListedModel, ...], named: str | None, endpoint: Endpoi
         case (only,):
             return only
         case ():
-            raise UsageError(f"{endpoint.base_url} lists no model", hint="name it: `--model NAME`")
+            raise UsageError(
+                f"{endpoint.base_url}{MODELS_PATH} lists no model", hint="has one been loaded? If so: `--model NAME`"
+            )
         case _:
             names = ", ".join(model.id for model in listed[:8])
             raise UsageError(f"{endpoint.base_url} serves several models: {names}", hint="choose one: `--model NAME`")

@@ -8,10 +8,11 @@ from v4deploy.commands.result import Result
 from v4deploy.commands.served import choose_record, served_directory
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.errors import LaunchError, NotReadyError
-from v4deploy.serve.health import Endpoint, Health, check_health
+from v4deploy.serve.health import Health, check_health
 from v4deploy.serve.managed import ManagedState, ManagedTarget, Manager, read_compose, read_systemd
 from v4deploy.serve.record import ServedRecord, Standing, read_records, standing_of
 from v4deploy.serve.state import State
+from v4deploy.serve.wire import Endpoint
 
 _HEALTH_SECONDS = 2.0
 _COMMAND_SECONDS = 20.0

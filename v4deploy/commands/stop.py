@@ -13,12 +13,12 @@ from v4deploy.commands.served import choose_record, served_directory
 from v4deploy.commands.status import ask
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.errors import LaunchError, UsageError
-from v4deploy.serve.health import Endpoint
 from v4deploy.serve.identity import lives, send, send_to_group
 from v4deploy.serve.keys import read_api_keys
 from v4deploy.serve.managed import ManagedTarget
 from v4deploy.serve.record import ServedRecord, Standing, read_records, record_path, standing_of
 from v4deploy.serve.traffic import requests_in_flight
+from v4deploy.serve.wire import Endpoint
 
 _TICK_SECONDS = 0.2
 # The owner needs a moment after its engine: to write its last words, and to be collected.

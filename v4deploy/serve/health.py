@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from v4deploy.serve.wire import Endpoint, Reply, fetch
 
 _PROMPT = "Say hello."
 _ANSWER_TOKENS = 16
@@ -22,29 +24,6 @@ class Health(StrEnum):
     LOADING = "loading"
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Where an engine listens, and the key that it asks for (None: none), which is never printed.
-
-    `bind` may be a wildcard; it is then asked on loopback. `prefix` stands before every path, as behind a proxy.
-    """
-
-    bind: str
-    port: int
-    api_key: str | None = field(default=None, repr=False)
-    is_tls: bool = False
-    prefix: str = ""
-
-    @property
-    def host(self) -> str:
-        return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.bind, self.bind)  # noqa: S104 - compared, not bound
-
-    @property
-    def base_url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}{self.prefix}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,17 +61,17 @@ class Completion:
 def check_health(endpoint: Endpoint, path: str, *, timeout_seconds: float) -> HealthReport:
     """One health check. Never raises for what a network or a server can do."""
     try:
-        status, body = _request(endpoint, path, None, timeout_seconds)
+        reply = fetch(endpoint, path, timeout_seconds=timeout_seconds)
     except ConnectionRefusedError as error:
         return HealthReport(health=Health.REFUSED, detail=str(error))
     except TimeoutError:
         return HealthReport(health=Health.UNHEALTHY, detail=f"no answer in {timeout_seconds:g} s")
     except (OSError, http.client.HTTPException) as error:
         return HealthReport(health=Health.UNHEALTHY, detail=f"{type(error).__name__}: {error}")
-    if status == http.client.OK:
+    if reply.status == http.client.OK:
         return HealthReport(health=Health.HEALTHY)
-    loading = status == http.client.SERVICE_UNAVAILABLE
-    return HealthReport(health=Health.LOADING if loading else Health.UNHEALTHY, detail=_excerpt(status, body))
+    loading = reply.status == http.client.SERVICE_UNAVAILABLE
+    return HealthReport(health=Health.LOADING if loading else Health.UNHEALTHY, detail=_excerpt(reply))
 
 
 def complete(endpoint: Endpoint, path: str, *, model: str, timeout_seconds: float) -> Completion:
@@ -102,7 +81,7 @@ def complete(endpoint: Endpoint, path: str, *, model: str, timeout_seconds: floa
         endpoint: where the engine listens; its key is sent as a bearer token.
         path: the OpenAI chat completions path.
         model: the served name.
-        timeout_seconds: longest silence of the engine.
+        timeout_seconds: for the whole answer.
     """
     request = {
         "model": model,
@@ -112,67 +91,33 @@ def complete(endpoint: Endpoint, path: str, *, model: str, timeout_seconds: floa
     }
     begun = time.monotonic()
     try:
-        status, body = _request(endpoint, path, json.dumps(request).encode(), timeout_seconds)
+        reply = fetch(endpoint, path, timeout_seconds=timeout_seconds, body=json.dumps(request).encode())
     except TimeoutError:
         return Completion(failure=f"no answer in {timeout_seconds:g} s")
     except (OSError, http.client.HTTPException) as error:
         return Completion(failure=f"{type(error).__name__}: {error}")
     duration_seconds = time.monotonic() - begun
-    if status != http.client.OK:
-        refused = status in _CLIENT_ERRORS and status not in (_REQUEST_TIMEOUT, _TOO_MANY_REQUESTS)
-        return Completion(failure=_excerpt(status, body), refused=refused)
-    return parse_completion(body, duration_seconds=duration_seconds)
+    if reply.status != http.client.OK:
+        refused = reply.status in _CLIENT_ERRORS and reply.status not in (_REQUEST_TIMEOUT, _TOO_MANY_REQUESTS)
+        return Completion(failure=_excerpt(reply), refused=refused)
+    return parse_completion(reply.body, duration_seconds=duration_seconds)
 
 
 def parse_completion(body: bytes, *, duration_seconds: float) -> Completion:
     """Read an OpenAI chat completion; `failure` says what is missing in it."""
+    whole = Reply(status=http.client.OK, body=body)
     try:
         data: Any = json.loads(body)
         message = data["choices"][0]["message"]
         text = message.get("content") or message.get("reasoning_content") or message.get("reasoning") or ""
         tokens = (data.get("usage") or {}).get("completion_tokens")
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return Completion(failure=f"the answer is no chat completion: {_excerpt(http.client.OK, body)}")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return Completion(failure=f"the answer is no chat completion: {_excerpt(whole)}")
     if not isinstance(text, str) or not (tokens is None or isinstance(tokens, int)):
-        return Completion(failure=f"the answer is no chat completion: {_excerpt(http.client.OK, body)}")
+        return Completion(failure=f"the answer is no chat completion: {_excerpt(whole)}")
     return Completion(text=text, completion_tokens=tokens, duration_seconds=duration_seconds)
 
 
-def fetch(endpoint: Endpoint, path: str, *, timeout_seconds: float) -> tuple[int, bytes]:
-    """GET a path.
-
-    Raises:
-        OSError: nobody listens, or it was silent for too long.
-        http.client.HTTPException: what came back is no HTTP.
-    """
-    return _request(endpoint, path, None, timeout_seconds)
-
-
-def connect(endpoint: Endpoint, timeout_seconds: float) -> http.client.HTTPConnection:
-    """A connection that was not opened yet."""
-    # Not urllib: it would send a request for loopback through HTTP_PROXY.
-    kind = http.client.HTTPSConnection if endpoint.is_tls else http.client.HTTPConnection
-    return kind(endpoint.host, endpoint.port, timeout=timeout_seconds)
-
-
-def headers_of(endpoint: Endpoint) -> dict[str, str]:
-    """Of a request with a JSON body."""
-    headers = {"Content-Type": "application/json"}
-    if endpoint.api_key:
-        headers["Authorization"] = f"Bearer {endpoint.api_key}"
-    return headers
-
-
-def _request(endpoint: Endpoint, path: str, body: bytes | None, timeout_seconds: float) -> tuple[int, bytes]:
-    connection = connect(endpoint, timeout_seconds)
-    try:
-        connection.request("POST" if body else "GET", endpoint.prefix + path, body, headers_of(endpoint))
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
-def _excerpt(status: int, body: bytes) -> str:
-    text = " ".join(body.decode("utf-8", "replace").split())
-    return f"HTTP {status}: {text[:_EXCERPT_CHARACTERS]}" if text else f"HTTP {status}"
+def _excerpt(reply: Reply) -> str:
+    text = " ".join(reply.body.decode("utf-8", "replace").split())
+    return f"HTTP {reply.status}: {text[:_EXCERPT_CHARACTERS]}" if text else f"HTTP {reply.status}"

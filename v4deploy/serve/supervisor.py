@@ -14,7 +14,7 @@ from v4deploy.domain.engine import LaunchSpec
 from v4deploy.domain.errors import CheckFailedError, LaunchError, NotReadyError, V4DeployError
 from v4deploy.domain.finding import Finding
 from v4deploy.serve.failures import diagnose
-from v4deploy.serve.health import Completion, Endpoint, Health, check_health
+from v4deploy.serve.health import Completion, Health, check_health
 from v4deploy.serve.intake import Intake, IntakeFailure
 from v4deploy.serve.keys import key_environment
 from v4deploy.serve.loading import doing
@@ -26,6 +26,7 @@ from v4deploy.serve.smoke.result import SmokeReport
 from v4deploy.serve.smoke.run import SmokeWish
 from v4deploy.serve.state import ENDED, Observation, State, after
 from v4deploy.serve.trial import Trial
+from v4deploy.serve.wire import Endpoint
 
 _TICK_SECONDS = 0.05
 _SETTLED_TICK_SECONDS = 0.25

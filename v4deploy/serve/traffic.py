@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from v4deploy.domain.engine import EngineId
-from v4deploy.serve.health import Endpoint, fetch
+from v4deploy.serve.wire import Endpoint, fetch
 
 _SECONDS = 5.0
 _VLLM = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})?\s+([0-9.e+]+)\s*$", re.MULTILINE)
@@ -34,12 +34,12 @@ def requests_in_flight(endpoint: Endpoint, engine: EngineId, pid: int | None = N
             return None
         endpoint = Endpoint(bind="127.0.0.1", port=port)
     try:
-        status, body = fetch(endpoint, path, timeout_seconds=_SECONDS)
+        reply = fetch(endpoint, path, timeout_seconds=_SECONDS)
     except (OSError, http.client.HTTPException):
         return None
-    if status != http.client.OK:
+    if reply.status != http.client.OK:
         return None
-    text = body.decode("utf-8", "replace")
+    text = reply.body.decode("utf-8", "replace")
     return busy_slots(text) if path == "/slots" else vllm_requests(text)
 
 
@@ -48,7 +48,7 @@ def busy_slots(text: str) -> int | None:
     try:
         slots: Any = json.loads(text)
         return sum(bool(slot["is_processing"]) for slot in slots)
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from v4deploy.domain.engine import LaunchSpec
-from v4deploy.serve.health import Completion, Endpoint, complete
+from v4deploy.serve.health import Completion, complete
 from v4deploy.serve.smoke.result import SmokeReport
 from v4deploy.serve.smoke.run import SmokeWish, smoke_test
+from v4deploy.serve.wire import Endpoint
 
 Heard = Completion | SmokeReport | str
 

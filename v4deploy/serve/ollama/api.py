@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from v4deploy.serve.health import Endpoint, connect
+from v4deploy.serve.wire import Endpoint, connect
 
 _BLOCK_BYTES = 1024 * 1024
 _VERSION_SECONDS = 5.0

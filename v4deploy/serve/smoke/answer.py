@@ -19,7 +19,8 @@ class Exchange:
         status: HTTP status; None when nothing came back, and then `failure` says why.
         body: of an answer in one piece, or of an error.
         lines: of a streamed answer, each with the seconds since the request.
-        failure: what a network or server did in place of an answer; also after a part of it.
+        failure: what a network or server did in place of an answer; also after a part of it (an answer in one piece is
+            then none, however good its status was).
     """
 
     asked: str
@@ -77,15 +78,20 @@ def read_answer(exchange: Exchange) -> ChatAnswer:
     Raises:
         NoAnswerError: it failed, was refused, or is not of the form of the OpenAI API.
     """
-    if exchange.status is None:
+    if exchange.status is None or (exchange.failure and not exchange.lines):
         raise NoAnswerError(exchange.failure or "nothing came back")
     if exchange.status != 200:  # noqa: PLR2004 - HTTP
         raise NoAnswerError(f"HTTP {exchange.status}: {shortened(exchange.body, 300)}".rstrip(": "))
     try:
         return _streamed(exchange) if exchange.lines else _whole(json.loads(exchange.body))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         seen = exchange.body or "\n".join(line for _, line in exchange.lines)
         raise NoAnswerError(f"it is no chat completion: {shortened(seen, 300)}") from error
+
+
+def is_end(line: str) -> bool:
+    """Whether a line of a stream is its end mark; the space in it is optional."""
+    return line.removeprefix("data:").strip() == "[DONE]"
 
 
 def _whole(data: Any) -> ChatAnswer:
@@ -110,12 +116,12 @@ def _streamed(exchange: Exchange) -> ChatAnswer:
     for seconds, line in exchange.lines:
         if not line.startswith("data:"):
             continue
-        payload = line.removeprefix("data:").strip()
-        if payload == "[DONE]":
+        if is_end(line):
             is_finished = True
             continue
+        payload = line.removeprefix("data:").strip()
         data = json.loads(payload)
-        if "error" in data:
+        if data.get("error"):
             raise NoAnswerError(f"it broke off: {shortened(payload, 300)}")
         usage = data.get("usage") or usage
         for choice in data.get("choices") or ():

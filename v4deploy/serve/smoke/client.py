@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from v4deploy.serve.health import Endpoint, connect, headers_of
-from v4deploy.serve.smoke.answer import Exchange
+from v4deploy.serve.smoke.answer import Exchange, is_end
+from v4deploy.serve.wire import MOST_BYTES, BoundedResponse, Endpoint, connect_bounded, headers_of, read_whole
 
-_MOST_BYTES = 8 * 1024 * 1024
+_TOO_LONG = f"it sent more than {MOST_BYTES // 1024**2} MiB without coming to an end"
 
 
 def post_chat(endpoint: Endpoint, path: str, request: Mapping[str, Any], *, timeout_seconds: float) -> Exchange:
@@ -21,16 +21,19 @@ def post_chat(endpoint: Endpoint, path: str, request: Mapping[str, Any], *, time
         endpoint: its key goes into a header, and nowhere else.
         path: of chat completions.
         request: the body; with `stream` the answer's lines are kept with their times.
-        timeout_seconds: longest silence.
+        timeout_seconds: longest time for an answer in one piece, or without an event of a streamed one; comments that
+            keep a connection open are no event.
     """
     turns = [str(message["content"]) for message in request["messages"]]
     kept = _Kept()
     begun = time.monotonic()
     failure = None
-    connection = connect(endpoint, timeout_seconds)
+    connection = connect_bounded(endpoint, timeout_seconds)
     try:
         connection.request("POST", endpoint.prefix + path, json.dumps(request).encode(), headers_of(endpoint))
-        kept.read(connection.getresponse(), begun)
+        response = connection.getresponse()
+        assert isinstance(response, BoundedResponse), "the connection makes no others"
+        failure = kept.read(response, begun)
     except TimeoutError:
         failure = f"it was silent for {timeout_seconds:g} s"
     except (OSError, http.client.HTTPException) as error:
@@ -56,15 +59,24 @@ class _Kept:
         self.body = ""
         self.lines: list[tuple[float, str]] = []
 
-    def read(self, response: http.client.HTTPResponse, begun: float) -> None:
+    def read(self, response: BoundedResponse, begun: float) -> str | None:
+        """Why it is not whole; None where it is."""
         self.status = response.status
         if "text/event-stream" not in (response.getheader("Content-Type") or ""):
-            self.body = response.read(_MOST_BYTES).decode("utf-8", "replace")
-            return
+            body = read_whole(response)
+            self.body = body.decode("utf-8", "replace")
+            return _TOO_LONG if len(body) >= MOST_BYTES else None
         read_bytes = 0
-        while read_bytes < _MOST_BYTES and (line := response.readline(_MOST_BYTES)):
+        while line := response.readline(MOST_BYTES):
             read_bytes += len(line)
-            if text := line.decode("utf-8", "replace").strip():
-                self.lines.append((time.monotonic() - begun, text))
-            if text == "data: [DONE]":
-                return
+            if read_bytes >= MOST_BYTES:
+                return _TOO_LONG
+            text = line.decode("utf-8", "replace").strip()
+            if not text:
+                continue
+            self.lines.append((time.monotonic() - begun, text))
+            if is_end(text):
+                return None
+            if text.startswith("data:"):
+                response.go_on()
+        return None

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from v4deploy.serve.health import Endpoint
 from v4deploy.serve.smoke import prompts
 from v4deploy.serve.smoke.answer import Exchange, NoAnswerError, read_answer
 from v4deploy.serve.smoke.client import post_chat
@@ -15,6 +14,7 @@ from v4deploy.serve.smoke.figures import figures_of
 from v4deploy.serve.smoke.judge import Judge, not_run
 from v4deploy.serve.smoke.prompts import Dialect
 from v4deploy.serve.smoke.result import CheckId, CheckResult, Figures, Outcome, SmokeReport
+from v4deploy.serve.wire import Endpoint
 
 CHAT_PATH = "/v1/chat/completions"
 DEFAULT_MICRO_BATCH_TOKENS = 2048

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -312,7 +313,7 @@ def speaking(*answers: tuple[bytes, ...]) -> Iterator[str]:
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-def connections(**changes: float) -> Connections:
+def connections(**changes: object) -> Connections:
     return Connections(**{"proxies": {}, "ssl_context": None, "stall_seconds": 5.0, **changes})  # type: ignore[arg-type]
 
 
@@ -320,6 +321,35 @@ def test_an_answer_whose_head_drips_is_cut_off() -> None:
     opened = connections(head_seconds=0.2)
     with speaking(tuple(bytes([byte]) for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100)) as address:
         with pytest.raises(TransferError, match="no whole answer came"), opened.request(urlsplit(address), {}):
+            pass
+        opened.close()
+
+
+def dripping(*whole: bytes) -> tuple[bytes, ...]:
+    """Whole pieces, and then a byte now and then."""
+    return (*whole, *(b"x",) * 100)
+
+
+def test_a_tls_handshake_that_drips_is_cut_off() -> None:
+    opened = connections(head_seconds=0.2, ssl_context=ssl.create_default_context())
+    with speaking(dripping(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")) as address:
+        with (
+            pytest.raises(TransferError, match=r"no connection .*not within 0 seconds") as caught,
+            opened.request(urlsplit(address.replace("http:", "https:")), {}),
+        ):
+            pass
+        opened.close()
+    assert caught.value.is_unreachable
+
+
+def test_a_socks_proxy_that_drips_is_cut_off() -> None:
+    with speaking(dripping(b"\x05\x00", b"\x05\x00\x00\x03\xff")) as proxy:
+        address = proxy.removeprefix("http://").removesuffix("/x")
+        opened = connections(head_seconds=0.2, proxies={"all": f"socks5h://{address}"})
+        with (
+            pytest.raises(TransferError, match=r"no connection .*not within 0 seconds"),
+            opened.request(urlsplit("http://hub.test/x"), {}),
+        ):
             pass
         opened.close()
 

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -138,37 +138,45 @@ class Connections:
         return response
 
     def _connect(self, connection: HTTPConnection, way: _Way) -> None:
-        dialled: list[socket.socket] = []
-        connection._create_connection = partial(self._dial, way.socks_proxy, dialled)  # type: ignore[attr-defined] # noqa: SLF001 - http.client has no other way
-        try:
-            connection.connect()
-        except ssl.SSLCertVerificationError:
-            raise
-        except OSError as error:
-            why = "nothing for too long" if isinstance(error, TimeoutError) else error.strerror or error
-            through = f" through {way.socks_proxy.hostname}" if way.socks_proxy is not None else ""
-            raise TransferError(f"no connection to {connection.host}{through} ({why})", is_unreachable=True) from error
-        finally:
-            for tried in dialled:
-                self._forget(tried)
+        handles: list[socket.socket] = []
+        connection._create_connection = partial(self._dial, way.socks_proxy, handles)  # type: ignore[attr-defined] # noqa: SLF001 - http.client has no other way
+        with self._cut_when_late(handles) as overdue:
+            try:
+                connection.connect()
+            except ssl.SSLCertVerificationError:
+                raise
+            except OSError as error:
+                why = "nothing for too long" if isinstance(error, TimeoutError) else error.strerror or error
+                if overdue.is_set():
+                    why = f"not within {self._head_seconds:.0f} seconds"
+                through = f" through {way.socks_proxy.hostname}" if way.socks_proxy is not None else ""
+                raise TransferError(
+                    f"no connection to {connection.host}{through} ({why})", is_unreachable=True
+                ) from error
+            finally:
+                for handle in handles:
+                    self._forget(handle)
+                    handle.close()
         connection.sock.settimeout(self._stall_seconds)
 
     def _dial(
         self,
         proxy: SplitResult | None,
-        dialled: list[socket.socket],
+        handles: list[socket.socket],
         address: tuple[str, int],
         timeout: float,
         _source: object = None,
     ) -> socket.socket:
-        """socket.create_connection, with a socket that `abort` can cut before the other side has answered."""
+        """socket.create_connection, with a handle by which the connection can be cut before the other side has
+        answered: a second descriptor, as TLS takes the first one over while it still shakes hands.
+        """
         failed: OSError | None = None
         first = address if proxy is None else (proxy.hostname or "", proxy.port or socks.DEFAULT_PORT)
         for family, kind, protocol, _, place in socket.getaddrinfo(*first, type=socket.SOCK_STREAM):
             with contextlib.ExitStack() as unless_connected:
                 tried = unless_connected.enter_context(socket.socket(family, kind, protocol))
-                dialled.append(tried)
-                self._remember(tried)
+                handles.append(tried.dup())
+                self._remember(handles[-1])
                 try:
                     tried.settimeout(timeout)
                     tried.connect(place)
@@ -185,21 +193,29 @@ class Connections:
     def _watched(self, connected: socket.socket) -> Iterator[None]:
         """Remember a socket from here on, and cut it when the answer's head takes too long."""
         self._remember(connected)
+        with self._cut_when_late([connected]) as overdue:
+            try:
+                yield
+            except (OSError, HTTPException) as error:
+                if overdue.is_set():
+                    raise TransferError(f"no whole answer came within {self._head_seconds:.0f} seconds") from error
+                raise
+
+    @contextmanager
+    def _cut_when_late(self, sockets: Sequence[socket.socket]) -> Iterator[threading.Event]:
+        """Bound what a server, or a proxy, may take as a whole: a byte now and then satisfies each single read."""
         overdue = threading.Event()
 
         def strike() -> None:
             overdue.set()
-            _cut(connected)
+            for connected in tuple(sockets):
+                _cut(connected)
 
         timer = threading.Timer(self._head_seconds, strike)
         timer.daemon = True
         timer.start()
         try:
-            yield
-        except (OSError, HTTPException) as error:
-            if overdue.is_set():
-                raise TransferError(f"no whole answer came within {self._head_seconds:.0f} seconds") from error
-            raise
+            yield overdue
         finally:
             timer.cancel()
 

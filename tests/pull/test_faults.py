@@ -91,6 +91,10 @@ def test_wrong_bytes_once_are_fetched_again(desk: Desk) -> None:
     result = desk.pull()
     desk.assert_right(result)
     assert result.fetched_bytes == result.total_bytes + len(desk.wanted[FIRST])
+    ((path, reason, seconds),) = desk.listener.waits
+    assert (path, seconds) == (FIRST, 0.0)
+    assert "arrived whole, but with hash" in reason
+    assert "fetching it again from 127.0.0.1" in reason
 
 
 def test_wrong_bytes_twice_name_both_hashes_and_keep_the_other_files(desk: Desk) -> None:
@@ -105,6 +109,8 @@ def test_wrong_bytes_twice_name_both_hashes_and_keep_the_other_files(desk: Desk)
     assert any("2 of 3 files" in line for line in caught.value.details)
     directory = desk.weights / REPO.replace("/", "--") / desk.hub.repositories[REPO].commit
     assert not (directory / FIRST).exists()
+    # The last try of the file was the last: no connection began on it once more.
+    assert len(desk.listener.waits) == 1
 
 
 def test_retry_after_is_honoured(desk: Desk) -> None:

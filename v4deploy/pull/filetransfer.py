@@ -310,19 +310,26 @@ class FileTransfer:
     def _fill_until_right(self, part: Part) -> None:
         # Once in a while a byte turns on the way; a wrong hash from each source, and one more, is no accident.
         job, found = self.job, list[tuple[Source, str]]()
-        for _ in range(len(self._sources) + 1):
+        while True:
             content_hash = Follower(job.file, part, self._watch(part)).content_hash()
             if content_hash == job.file.expected_hash:
                 return
             with self._lock:
                 found.append((self._sources[self._source_number], content_hash))
+                if len(found) > len(self._sources):
+                    # Before the part is emptied, or connections would begin on it again.
+                    self._end_with(answers.wrong_content(job, found))
                 self._settle(part)
                 part.restart()
                 self._flushed_bytes = self._best_bytes = 0
                 self._source_number = (self._source_number + 1) % len(self._sources)
                 self._wake()
+                if self._error is not None:
+                    raise self._error
+                host = self._sources[self._source_number].host
             self._progress.advanced(job.file.path, 0, job.file.size_bytes)
-        raise answers.wrong_content(job, found)
+            said = f"arrived whole, but with hash {content_hash} instead of {job.file.expected_hash}"
+            self._progress.waiting(job.file.path, f"{said}; fetching it again from {host}", 0.0)
 
     def _settle(self, part: Part) -> None:
         """Wait until no connection is at work on the file; under the lock."""

@@ -75,6 +75,19 @@ def checkpoints(v4deploy: V4Deploy) -> dict[str, dict[str, Any]]:
     return {one["id"]: one for model in models for release in model["releases"] for one in release["checkpoints"]}
 
 
+def asked(v4deploy: V4Deploy, name: str) -> set[str]:
+    data = v4deploy("models", name, "--refresh", "--dry-run", "--json").document["data"]
+    return {one["repo"] for one in data["repositories"]}
+
+
+@pytest.mark.usefixtures("hubs")
+def test_only_what_is_named_is_asked_for(v4deploy: V4Deploy) -> None:
+    model, release = asked(v4deploy, "v4-flash"), asked(v4deploy, "v4-flash-0731")
+    assert {UNSLOTH, OFFICIAL, SHARED} <= release < model
+    assert "deepseek-ai/DeepSeek-V4-Flash" in model - release
+    assert asked(v4deploy, UNSLOTH.upper()) == {UNSLOTH}
+
+
 def test_listings_become_a_profile_that_the_next_commands_use(
     v4deploy: V4Deploy, hubs: LoopbackHub, tmp_path: Path
 ) -> None:

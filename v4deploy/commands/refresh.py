@@ -6,7 +6,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -16,7 +16,7 @@ from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.counting import counted
 from v4deploy.domain.errors import DownloadError
 from v4deploy.domain.finding import Evidence, Finding, Severity
-from v4deploy.domain.model import Checkpoint, Hub
+from v4deploy.domain.model import Checkpoint, Hub, Model
 from v4deploy.domain.source import Source
 from v4deploy.pull.access import HubAccess, access_from
 from v4deploy.pull.failures import offline
@@ -149,7 +149,18 @@ def _targets(workspace: Workspace, name: str | None) -> tuple[_Target, ...]:
     for model in models:
         for checkpoint in model.checkpoints:
             grouped.setdefault((checkpoint.hub, checkpoint.repo), []).append(checkpoint)
-    return tuple(_Target(hub=hub, repo=repo, checkpoints=tuple(known)) for (hub, repo), known in grouped.items())
+    return tuple(
+        _Target(hub=hub, repo=repo, checkpoints=tuple(known))
+        for (hub, repo), known in grouped.items()
+        if name is None or _is_meant(name.strip().lower(), models[0], known)
+    )
+
+
+def _is_meant(name: str, model: Model, known: Sequence[Checkpoint]) -> bool:
+    """Whether a repository belongs to what was named: the whole model, one release, or this very repository."""
+    if name in {model.id, *(alias.lower() for alias in model.aliases)}:
+        return True
+    return any(name in {checkpoint.release, checkpoint.repo.lower()} for checkpoint in known)
 
 
 _Key = tuple[str, Hub]

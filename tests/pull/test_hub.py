@@ -132,8 +132,9 @@ def test_the_token_goes_to_the_hub_and_never_to_the_storage_server(
     ]
 
 
-def test_user_and_password_of_the_address_go_to_the_hub_alone(desk: Desk) -> None:
-    result = desk.pull(access=HubAccess(endpoint=desk.hub.endpoint.replace("//", "//user:p%40ss@")))
+def test_user_and_password_of_the_address_go_to_the_hub_alone_and_instead_of_a_token(desk: Desk) -> None:
+    address = desk.hub.endpoint.replace("//", "//user:p%40ss@")
+    result = desk.pull(access=access_from({"HF_ENDPOINT": address, "HF_TOKEN": TOKEN}))
     desk.assert_right(result)
     seen = desk.hub.faults.seen
     assert {one.authorization for one in seen if not one.at_cdn} == {"Basic dXNlcjpwQHNz"}
@@ -165,7 +166,8 @@ def test_access_reads_the_usual_variables(tmp_path: Path) -> None:
     found = access_from(
         {"HF_HOME": str(tmp_path), "HF_ENDPOINT": "https://user:pw@mirror:8443/", "HF_HUB_OFFLINE": "1"}
     )
-    assert (found.token, found.offline, found.host) == (TOKEN, True, "mirror:8443")
+    assert (found.token, found.offline, found.host) == (None, True, "mirror:8443")
+    assert access_from({"HF_HOME": str(tmp_path), "HF_ENDPOINT": "https://mirror:8443/"}).token == TOKEN
     assert access_from({"HF_TOKEN": "hf_other", "HF_HOME": str(tmp_path)}).token == "hf_other"
 
 

@@ -96,7 +96,9 @@ def access_from(environ: Mapping[str, str], hub: Hub = Hub.HUGGINGFACE) -> HubAc
         case Hub.HUGGINGFACE:
             endpoint = _address(environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT, "HF_ENDPOINT", DEFAULT_ENDPOINT)
             mirrors = _mirrors(environ, "V4DEPLOY_HF_MIRRORS")
-            return HubAccess(endpoint=endpoint, token=_token_from(environ), offline=offline, mirrors=mirrors)
+            # There is one header for both. An address with a password is a gateway's, which lets nobody in without it.
+            token = _token_from(environ) if urlsplit(endpoint).username is None else None
+            return HubAccess(endpoint=endpoint, token=token, offline=offline, mirrors=mirrors)
         case Hub.MODELSCOPE:
             return HubAccess(
                 hub=hub,

@@ -224,6 +224,18 @@ def test_how_long_a_prompt_has_to_be() -> None:
 @pytest.mark.parametrize(
     ("exchange", "words"),
     [
+        ({"status": 200}, "HTTP 200 without a body"),
+        ({"status": 200, "body": "[" * 100_000}, "no chat completion"),
+        (
+            {"status": 200, "body": '{"choices": [{"message": {}}], "usage": {"prompt_tokens": true}}'},
+            "no chat completion",
+        ),
+        (
+            {"status": 200, "body": '{"choices": [{"message": {}}], "usage": {"prompt_tokens": -1}}'},
+            "no chat completion",
+        ),
+        ({"status": 200, "body": '{"cho', "failure": "it was silent for 5 s"}, "^it was silent for 5 s$"),
+        ({"status": 308, "location": "https://a:b@x/v1?key=1"}, "^HTTP 308 to https://x/v1$"),
         ({"status": 200, "body": "<html>welcome"}, "no chat completion: <html>welcome"),
         ({"status": 200, "body": '{"choices": [{"message": {"content": 5}}]}'}, "no chat completion"),
         ({"status": 502, "body": "bad gateway"}, "HTTP 502: bad gateway"),
@@ -235,6 +247,47 @@ def test_how_long_a_prompt_has_to_be() -> None:
 def test_what_is_no_answer(exchange: dict[str, Any], words: str) -> None:
     with pytest.raises(NoAnswerError, match=words):
         read_answer(Exchange(asked="?", asked_characters=1, **exchange))
+
+
+@pytest.mark.parametrize(
+    ("status", "reachable", "way_on"),
+    [
+        (401, True, "--key-file FILE"),
+        (404, True, "--model NAME"),
+        (307, True, "no redirect is followed"),
+        (500, True, None),
+        (429, False, "wait 9 s, then ask again"),
+        (502, False, "behind this gateway"),
+        (503, False, "wait 9 s, then ask again"),
+    ],
+)
+def test_a_first_question_that_is_refused_says_what_to_do(status: int, *, reachable: bool, way_on: str | None) -> None:
+    def ask(_: Mapping[str, Any]) -> Exchange:
+        return Exchange(asked="?", asked_characters=1, status=status, body="no", retry_after="9")
+
+    checks, _, is_reachable = examine(ask, _WISH, on_check=lambda _what: None)
+    assert checks[0].outcome is Outcome.FAIL
+    assert is_reachable is reachable
+    assert checks[0].fix is None if way_on is None else way_on in str(checks[0].fix)
+
+
+def test_an_answer_in_one_piece_is_no_stream() -> None:
+    body = json.dumps({"choices": [{"message": {"content": PROSE}}]})
+    first, second = Judge(content_judged=True).prose(Exchange(asked="?", asked_characters=1, status=200, body=body))
+    assert (first.outcome, second.outcome) == (Outcome.FAIL, Outcome.PASS)
+    assert "it was not streamed" in first.summary
+
+
+def test_tokens_without_any_text_are_told_as_such() -> None:
+    body = json.dumps({"choices": [{"message": {"content": None}}], "usage": {"completion_tokens": 3}})
+    _, known = Judge(content_judged=True).chat(Exchange(asked="?", asked_characters=1, status=200, body=body))
+    assert known.outcome is Outcome.FAIL
+    assert "no text came back" in known.summary
+    assert "--reasoning-parser" in str(known.fix)
+
+
+def test_evidence_gives_a_terminal_no_commands() -> None:
+    assert shortened("\x1b]0;owned\x07 hi\u202e\ud800") == "\ufffd]0;owned\ufffd hi\ufffd\ufffd"
 
 
 def test_evidence_is_shortened_in_its_middle() -> None:

@@ -76,9 +76,10 @@ def verdict(report: SmokeReport) -> V4DeployError | None:
         return None
     first = report.failed[0]
     if not report.is_reachable:
-        return NotReadyError(f"{report.base_url} gave no answer: {first.summary}", hint="is the server up, and loaded?")
+        way_on = first.fix or "is the server up, and loaded?"
+        return NotReadyError(f"{report.base_url} gave no answer: {first.summary}", hint=way_on)
     others = f", and {len(report.failed) - 1} more" if len(report.failed) > 1 else ""
-    hint = next((check.fix for check in report.failed if check.fix), None)
+    hint = next((check.fix for check in report.failed if check.fix), "read the server's log")
     return CheckFailedError(f"the smoke test failed: {first.id}: {first.summary}{others}", hint=hint)
 
 

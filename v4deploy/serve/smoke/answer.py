@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from v4deploy.serve.smoke.text import shortened
+from v4deploy.serve.smoke.text import redirect_target, shortened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class Exchange:
         lines: of a streamed answer, each with the seconds since the request.
         failure: what a network or server did in place of an answer; also after a part of it (an answer in one piece is
             then none, however good its status was).
+        location, retry_after: the headers of these names; None where it sent none.
     """
 
     asked: str
@@ -30,6 +31,8 @@ class Exchange:
     lines: tuple[tuple[float, str], ...] = ()
     duration_seconds: float = 0.0
     failure: str | None = None
+    location: str | None = None
+    retry_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,10 @@ def read_answer(exchange: Exchange) -> ChatAnswer:
     if exchange.status is None or (exchange.failure and not exchange.lines):
         raise NoAnswerError(exchange.failure or "nothing came back")
     if exchange.status != 200:  # noqa: PLR2004 - HTTP
-        raise NoAnswerError(f"HTTP {exchange.status}: {shortened(exchange.body, 300)}".rstrip(": "))
+        leads = f" to {redirect_target(exchange.location)}" if exchange.location else ""
+        raise NoAnswerError(f"HTTP {exchange.status}{leads}: {shortened(exchange.body, 300)}".rstrip(": "))
+    if not (exchange.lines or exchange.body.strip()):
+        raise NoAnswerError(f"HTTP {exchange.status} without a body")
     try:
         return _streamed(exchange) if exchange.lines else _whole(json.loads(exchange.body))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -162,6 +168,6 @@ def _text(value: Any) -> str:
 
 
 def _count(value: Any) -> int | None:
-    if value is not None and not isinstance(value, int):
+    if value is not None and (type(value) is not int or value < 0):
         raise TypeError(value)
     return value

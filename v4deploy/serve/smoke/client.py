@@ -48,6 +48,8 @@ def post_chat(endpoint: Endpoint, path: str, request: Mapping[str, Any], *, time
         lines=tuple(kept.lines),
         duration_seconds=time.monotonic() - begun,
         failure=failure,
+        location=kept.location,
+        retry_after=kept.retry_after,
     )
 
 
@@ -56,12 +58,15 @@ class _Kept:
 
     def __init__(self) -> None:
         self.status: int | None = None
+        self.location: str | None = None
+        self.retry_after: str | None = None
         self.body = ""
         self.lines: list[tuple[float, str]] = []
 
     def read(self, response: BoundedResponse, begun: float) -> str | None:
         """Why it is not whole; None where it is."""
         self.status = response.status
+        self.location, self.retry_after = response.getheader("Location"), response.getheader("Retry-After")
         if "text/event-stream" not in (response.getheader("Content-Type") or ""):
             body = read_whole(response)
             self.body = body.decode("utf-8", "replace")

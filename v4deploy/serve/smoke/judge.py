@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from v4deploy.serve.smoke import prompts
 from v4deploy.serve.smoke.answer import ChatAnswer, Exchange, NoAnswerError, read_answer
 from v4deploy.serve.smoke.result import CheckId, CheckResult, Outcome
-from v4deploy.serve.smoke.text import markup_of, shortened, trouble_of, trouble_of_prose
+from v4deploy.serve.smoke.text import markup_of, shortened, trouble_of, trouble_of_prose, waiting_words
 
 RANDOM = "the weights are random, so what it says is noise"
 _WEIGHTS = (
@@ -19,6 +19,9 @@ _WEIGHTS = (
 )
 _CACHE = (
     "start the engine without its prefix cache (llama.cpp: `--no-cache-prompt`) and ask again: then the cache is it"
+)
+_STREAMING = (
+    "let the server stream (`text/event-stream`), and look for a proxy that collects answers before it sends them"
 )
 _PARSER = (
     "give the engine V4's parsers (vLLM: `--enable-auto-tool-choice --tool-call-parser deepseek_v4 --reasoning-parser "
@@ -29,6 +32,7 @@ _REFUSALS = (400, 422, 501)
 _TOOLS_REFUSED = re.compile(r"tool|function|jinja", re.IGNORECASE)
 # llama-server (b11434) without Jinja calls its refusal a server error; no other 500 is one.
 _TOOLS_WITHOUT_JINJA = re.compile(r"tools? param requires --jinja")
+_REDIRECTS, _SERVER_ERROR = range(300, 400), 500
 _CONTEXT_REFUSED = re.compile(r"context|too (long|large|many tokens)|max_model_len|maximum.{0,20}length", re.IGNORECASE)
 # Not 429: a gateway's "too many tokens" a minute is no context.
 _TOO_LONG = (400, 413, 422)
@@ -47,7 +51,11 @@ class Judge:
 
     def prose(self, exchange: Exchange) -> tuple[CheckResult, ...]:
         """A streamed paragraph, and whether it is one."""
-        return self._pair(exchange, CheckId.STREAM, CheckId.PROSE, _prose)
+        first, second = self._pair(exchange, CheckId.STREAM, CheckId.PROSE, _prose)
+        if first.outcome is Outcome.PASS and not exchange.lines:
+            whole = "it was not streamed: the answer came in one piece"
+            first = _result(exchange, CheckId.STREAM, Outcome.FAIL, whole, fix=_STREAMING)
+        return first, second
 
     def long_prompt(self, exchange: Exchange, *, more_than_tokens: int) -> tuple[CheckResult, ...]:
         """A prompt that takes more than one micro-batch, and whether its middle was read."""
@@ -70,7 +78,7 @@ class Judge:
     def tools(self, exchange: Exchange) -> tuple[CheckResult, ...]:
         """A request with a tool, and whether a call of it came back."""
         refused = exchange.status in _REFUSALS and _TOOLS_REFUSED.search(exchange.body)
-        if refused or (exchange.status == 500 and _TOOLS_WITHOUT_JINJA.search(exchange.body)):  # noqa: PLR2004 - HTTP
+        if refused or (exchange.status == _SERVER_ERROR and _TOOLS_WITHOUT_JINJA.search(exchange.body)):
             said = f"it takes no tools: HTTP {exchange.status}: {shortened(exchange.body, 200)}"
             return _not_supported(exchange, (CheckId.TOOLS, CheckId.TOOL_CALL), said, fix=_PARSER)
         return self._pair(exchange, CheckId.TOOLS, CheckId.TOOL_CALL, _tool_call)
@@ -81,7 +89,7 @@ class Judge:
         try:
             answer = read_answer(exchange)
         except NoAnswerError as error:
-            failed = _result(exchange, protocol, Outcome.FAIL, str(error))
+            failed = _result(exchange, protocol, Outcome.FAIL, str(error), fix=_way_on(exchange))
             return failed, _result(exchange, content, Outcome.NOT_RUN, "nothing came back to judge")
         wrong = _protocol_trouble(answer, exchange)
         said = answer.said
@@ -121,6 +129,9 @@ def _must_say(word: str, fix: str) -> Callable[[ChatAnswer], _Judgement]:
             markup = markup_of(answer.text)
             trouble = f"control markup was left in the answer: {markup}" if markup else None
             return _Judgement(trouble=trouble, good=good, fix=_PARSER)
+        if not answer.said.strip():
+            lost = f"no text came back, neither content nor reasoning, of {answer.completion_tokens or 'its'} tokens"
+            return _Judgement(trouble=lost, good=good, fix=_PARSER)
         return _Judgement(trouble=f"it should have said {word}{_length_words(answer)}", good=good, fix=fix)
 
     return judge
@@ -163,6 +174,23 @@ def _protocol_trouble(answer: ChatAnswer, exchange: Exchange) -> str | None:
     if not (answer.said.strip() or answer.tool_calls or answer.completion_tokens):
         return "it answered with nothing"
     return None
+
+
+def _way_on(exchange: Exchange) -> str | None:
+    """What to do about an answer that is none; None where its own words have to do."""
+    match exchange.status:
+        case 401 | 403:
+            return "give the server's key: `--key-file FILE`"
+        case 404:
+            return "is the model's name one that the server knows? `--model NAME`"
+        case 429 | 503:
+            return waiting_words(exchange.retry_after)
+        case 502 | 504:
+            return "is the server behind this gateway up?"
+        case int() as status if status in _REDIRECTS:
+            return "ask where it leads, if that is the API; no redirect is followed, as it would take the key elsewhere"
+        case _:
+            return None
 
 
 def _counted(answer: ChatAnswer, check: CheckId) -> str:

@@ -6,10 +6,9 @@ import http.client
 import json
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from v4deploy.domain.errors import CheckFailedError, NotReadyError, UsageError, V4DeployError
-from v4deploy.serve.smoke.text import shortened
+from v4deploy.serve.smoke.text import redirect_target, shortened, waiting_words
 from v4deploy.serve.wire import Endpoint, Reply
 
 MODELS_PATH = "/v1/models"
@@ -36,9 +35,13 @@ def refusal_of(reply: Reply, endpoint: Endpoint) -> V4DeployError | None:
         wrong = "another key than the one given" if endpoint.api_key else "a key"
         return UsageError(f"{where} asks for {wrong} ({status})", hint="give it with `--key-file FILE`")
     if reply.status == http.client.SERVICE_UNAVAILABLE:
-        return NotReadyError(f"{where} says that it is not ready ({came_back(reply)})", hint=_wait(reply))
+        return NotReadyError(
+            f"{where} says that it is not ready ({came_back(reply)})", hint=waiting_words(reply.retry_after)
+        )
     if reply.status == http.client.TOO_MANY_REQUESTS:
-        return NotReadyError(f"{where} takes no more requests now ({came_back(reply)})", hint=_wait(reply))
+        return NotReadyError(
+            f"{where} takes no more requests now ({came_back(reply)})", hint=waiting_words(reply.retry_after)
+        )
     if reply.status in _GATEWAY:
         return NotReadyError(
             f"a gateway at {where} reaches no server behind it: {came_back(reply)}",
@@ -85,7 +88,7 @@ def parse_models(body: bytes) -> tuple[ListedModel, ...] | None:
 def came_back(reply: Reply) -> str:
     """Status, kind and beginning of a reply, on one line. Of a redirect where it leads, without what may be secret."""
     words = [f"HTTP {reply.status}"]
-    if reply.location and (target := _target(reply.location)):
+    if reply.location and (target := redirect_target(reply.location)):
         return f"{words[0]} to {target}"
     words.append(reply.content_type or "no content type")
     text = shortened(reply.body.decode("utf-8", "replace"), _SHOWN_CHARACTERS)
@@ -99,23 +102,8 @@ def _context(entry: dict[str, Any]) -> int | None:
     return next((value for value in said if type(value) is int and value > 0), None)
 
 
-def _wait(reply: Reply) -> str:
-    after = shortened(reply.retry_after or "", 40)
-    amount = f"{after} s" if after.isdecimal() else f"until {after}"
-    return f"wait {amount}, then ask again" if after else "wait, then ask again"
-
-
-def _target(location: str) -> str:
-    """A redirect's address without user, query and fragment, which may carry secrets; "" where it is none."""
-    try:
-        parts = urlsplit(location)
-        return shortened(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")), 200)
-    except ValueError:
-        return ""
-
-
 def _on(reply: Reply) -> str:
-    target = _target(reply.location or "")
+    target = redirect_target(reply.location or "")
     if target.startswith(("http://", "https://")) and target.rstrip("/").endswith(MODELS_PATH):
         return f"ask there: `v4deploy smoke {target.rstrip('/').removesuffix(MODELS_PATH)}`"
     return "give the address of the API itself; a login page in front of it lets no client through"

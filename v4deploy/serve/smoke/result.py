@@ -77,7 +77,7 @@ class SmokeReport:
 
     Attributes:
         content_judged: false when the weights are random, so that only the endpoint was tested.
-        is_reachable: it answered the first request with something; else it is down or still loading.
+        is_reachable: it answered the first request; else it is down, still loading, or takes no requests now.
     """
 
     base_url: str

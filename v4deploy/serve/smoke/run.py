@@ -23,6 +23,8 @@ DEFAULT_MICRO_BATCH_TOKENS = 2048
 _LONGER = 1.25
 _CONTEXT_SHARE = 0.7
 _UNKNOWN_FIELD = (400, 422)
+# Too many requests, and what gateways and servers that load say: it may answer later.
+_NOT_NOW = (429, 502, 503, 504)
 Ask = Callable[[Mapping[str, Any]], Exchange]
 
 
@@ -80,7 +82,7 @@ def examine(
 ) -> tuple[tuple[CheckResult, ...], Figures, bool]:
     """The requests in their order, each made from what the ones before it told.
 
-    Returns the checks, what was measured, and whether the first request was answered with anything.
+    Returns the checks, what was measured, and whether the first request was answered with anything but "not now".
     """
     judge = Judge(content_judged=wish.content_judged)
     on_check("a question with a known answer")
@@ -88,7 +90,7 @@ def examine(
     checks = judge.chat(first)
     if checks[0].outcome is Outcome.FAIL:
         rest = not_run(tuple(CheckId)[2:], "there was no first completion")
-        return (*checks, *rest), figures_of(None, None), first.status is not None
+        return (*checks, *rest), figures_of(None, None), first.status is not None and first.status not in _NOT_NOW
     on_check("a paragraph, streamed")
     prose = ask(dialect.request(prompts.PROSE_QUESTION, tokens=prompts.PROSE_TOKENS, stream=True))
     checks += judge.prose(prose)

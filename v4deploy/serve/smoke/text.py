@@ -74,12 +74,24 @@ def repeated_end(text: str) -> tuple[str, int] | None:
 
 
 def shortened(text: str, most: int = 240) -> str:
-    """On one line, with the middle left out where it is long."""
-    line = " ".join(text.split())
+    """On one line, with the middle left out where it is long, and nothing that a terminal would take for a command."""
+    line = "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
     if len(line) <= most:
         return line
     half = (most - 20) // 2
     return f"{line[:half]} [... {len(line) - 2 * half} more ...] {line[-half:]}"
+
+
+def redirect_target(location: str) -> str:
+    """A redirect's address without user, query and fragment, which may carry secrets."""
+    return shortened(re.sub(r"//[^/]*@", "//", re.split(r"[?#]", location, maxsplit=1)[0]), 200)
+
+
+def waiting_words(retry_after: str | None) -> str:
+    """What a server's Retry-After asks for; it may be seconds or a date, and None where it was not sent."""
+    after = shortened(retry_after or "", 40)
+    amount = f"{after} s" if after.isdecimal() else f"until {after}"
+    return f"wait {amount}, then ask again" if after else "wait, then ask again"
 
 
 def _is_bad(character: str) -> bool:

@@ -205,6 +205,29 @@ def test_a_log_is_followed_over_its_cut_to_the_end_of_the_serve(note: Note, proc
     assert said == ["two\n3\n"]
 
 
+@pytest.mark.parametrize("lines", ["1", "40"])
+def test_following_ends_when_nobody_reads_any_more(note: Note, process: Process, tmp_path: Path, lines: str) -> None:
+    (tmp_path / "m.log").write_text("word\n" * 50)
+    note(owner=process("pass"))
+    argv = [sys.executable, "-m", "v4deploy", "logs", "-f", "-n", lines]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root) as follower:
+        assert follower.stdout is not None
+        assert follower.stderr is not None
+        assert follower.stdout.readline() == b"word\n"
+        follower.stdout.close()
+        assert follower.wait(timeout=20) == 0
+        assert follower.stderr.read() == b""
+
+
+def test_a_log_that_is_not_there(v4deploy: V4Deploy, note: Note, process: Process) -> None:
+    note()
+    assert "m.log is gone" in v4deploy("logs").stderr
+    note(owner=process("pass"))
+    ran = v4deploy("logs")
+    assert (ran.code, "m.log is not there yet" in ran.stderr) == (2, True)
+
+
 def _followed(tmp_path: Path) -> str:
     with (tmp_path / "followed").open("w") as file:
         argv = [sys.executable, "-m", "v4deploy", "logs", "-f", "-n", "1"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import select
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,9 +72,25 @@ def logs(
     workspace = open_workspace(os.environ)
     if target is not None:
         return managed_logs(workspace, target, lines=lines, follow=follow)
-    for text in run(workspace, name, lines=lines, follow=follow):
-        typer.echo(text, nl=False)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        for text in run(workspace, name, lines=lines, follow=follow, is_wanted=_is_read):
+            typer.echo(text, nl=False)
+    except BrokenPipeError:
+        # Caught here: Typer would end with 1, which means a defect. What is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _is_read() -> bool:
+    """Whether somebody still reads what is written to stdout; yes where that cannot be told."""
+    try:
+        watch = select.poll()
+        watch.register(sys.stdout, 0)
+        return not watch.poll(0)
+    except (AttributeError, OSError, ValueError):
+        return True
 
 
 def stop(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from v4deploy.domain.errors import UsageError
-from v4deploy.serve.keys import check_sendable, read_api_keys
+from v4deploy.serve.keys import check_key_file, read_api_keys
 
 
 def test_one_key_a_line_without_comments(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_key_that_no_header_carries_is_refused_and_not_repeated(tmp_path: Path, content: bytes, words: str) -> None:
     file = tmp_path / "keys"
     file.write_bytes(content)
-    for read in (read_api_keys, check_sendable):
+    for read in (read_api_keys, check_key_file):
         with pytest.raises(UsageError, match=words) as caught:
             read(str(file))
         told = f"{caught.value.message} {caught.value.hint}"
@@ -57,6 +57,18 @@ def test_comments_may_say_what_they_like(tmp_path: Path) -> None:
 
 
 def test_a_file_that_others_will_read_need_not_be_here(tmp_path: Path) -> None:
-    check_sendable(str(tmp_path / "none"))
+    check_key_file(str(tmp_path / "none"))
     (tmp_path / "empty").touch()
-    check_sendable(str(tmp_path / "empty"))
+    check_key_file(str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"sk-one\r\n", b" sk-one\n", b"sk-one\t\n", b"  # ours\nsk-one\n", b"sk-one\n  \n"]
+)
+def test_a_line_that_engines_take_whole_has_nothing_around_its_key(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(content)
+    assert read_api_keys(str(file)) == ("sk-one",)
+    with pytest.raises(UsageError, match=r"line [12] of .* begins or ends with blanks") as caught:
+        check_key_file(str(file))
+    assert "sk-one" not in f"{caught.value.message} {caught.value.hint}"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from v4deploy.domain.engine import EngineId, LaunchOptions
 from v4deploy.domain.errors import UsageError
 from v4deploy.engines.llama_cpp_dialect import HELP, flags_in_help
-from v4deploy.serve.keys import check_sendable
+from v4deploy.serve.keys import check_key_file
 from v4deploy.system.base import System
 
 # The longest start that can be asked for: beyond some 290 years the system's clocks give up.
@@ -21,7 +21,7 @@ _IMAGE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/:@-]*")
 
 
 def check_options(options: LaunchOptions, timeout_seconds: float | None = None) -> None:
-    """Refuse what is no address, image name, model name or timeout, and a key file with a key that cannot be sent.
+    """Refuse what is no address, image name, model name or timeout, and a key file that engines read otherwise.
 
     Raises:
         UsageError: one of them is not of its form; it would end up in a file or a command line.
@@ -36,7 +36,7 @@ def check_options(options: LaunchOptions, timeout_seconds: float | None = None) 
             f"`--served-name '{name}'` is no model name", hint="give one, or leave it out: the release's is taken"
         )
     if options.api_key_file is not None:
-        check_sendable(options.api_key_file)
+        check_key_file(options.api_key_file)
     if timeout_seconds is None or 0 < timeout_seconds <= _MOST_TIMEOUT_SECONDS:
         return
     amount = "not a time" if math.isnan(timeout_seconds) or timeout_seconds <= 0 else "more than a year"

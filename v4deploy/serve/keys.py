@@ -42,18 +42,26 @@ def read_api_keys(path: str) -> tuple[str, ...]:
     return keys
 
 
-def check_sendable(path: str) -> None:
-    """Look at a key file that somebody else will read. One that cannot be read here is for them to judge.
+def check_key_file(path: str) -> None:
+    """Look at a key file that an engine will read. One that cannot be read here is for others to judge.
 
     Raises:
-        UsageError: a key in it is one that no request can carry.
+        UsageError: a key in it is one that no request can carry, or is another one to engines than it looks like.
     """
     try:
         # A pipe gives its content once, and not to us.
-        if Path(path).is_file():
-            _keys(path, Path(path).read_bytes())
+        content = Path(path).read_bytes() if Path(path).is_file() else b""
     except OSError:
         return
+    _keys(path, content)
+    for number, line in enumerate(content.decode("utf-8").split("\n"), start=1):
+        # llama-server takes lines whole, a comment that is set in among them, and so do shells that read it for vLLM.
+        if line != line.strip():
+            raise UsageError(
+                f"line {number} of `{path}` begins or ends with blanks or a carriage return, which engines take for a "
+                "part of the key",
+                hint=f"`sed -i 's/^[[:space:]]*//; s/[[:space:]]*$//' {path}` takes them away",
+            )
 
 
 def _keys(path: str, content: bytes) -> tuple[str, ...]:

@@ -175,6 +175,48 @@ def test_what_failed_earlier_does_not_stand_in_the_way(v4deploy: V4Deploy, note:
     assert "old on port 2" in v4deploy("stop").stdout
 
 
+def test_a_key_file_that_has_gone_keeps_nobody_from_stopping(v4deploy: V4Deploy, note: Note, process: Process) -> None:
+    owner = process("pass")
+    note(owner=owner, api_key_file="/nowhere/key")
+    ran = v4deploy("stop")
+    assert ran.code == 0, ran.stderr
+    assert "are not waited for: the API key file `/nowhere/key` cannot be read" in ran.stderr
+    assert mark_of(owner.pid) is None
+
+
+def test_a_supervisor_that_does_not_react_is_killed_with_its_engine_when_asked(
+    v4deploy: V4Deploy, note: Note, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("v4deploy.commands.stop._MARGIN_SECONDS", 0.3)
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    owner, engine = process(deaf), process(deaf)
+    note(owner=owner, engine_process=engine)
+    ran = v4deploy("stop")
+    assert ran.code == 6
+    assert "`v4deploy stop 1 --now` kills it" in ran.stderr
+    assert mark_of(owner.pid) == owner
+    assert v4deploy("stop", "--now").code == 0
+    assert (mark_of(owner.pid), mark_of(engine.pid)) == (None, None)
+
+
+def test_a_serve_that_nobody_hears_any_more_goes_on(v4deploy: V4Deploy, start: Start) -> None:
+    arguments = [*start("--chat", "none")[:-1], "--smoke", "first-answer"]
+    argv = [sys.executable, "-m", "v4deploy", *arguments]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as serving:
+        assert serving.stderr is not None
+        assert b"started llama.cpp" in serving.stderr.readline()
+        serving.stderr.close()
+        _until(lambda: bool(_states(v4deploy)) and (serving.poll() is not None or _states(v4deploy) == ["ready"]))
+        assert serving.poll() is None
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(timeout=20) == 130
+    assert _states(v4deploy) == []
+
+
+def _states(v4deploy: V4Deploy) -> list[str]:
+    return [served["record"]["state"] for served in v4deploy("status", "--json").document["data"]["served"]]
+
+
 def test_requests_are_waited_for_but_not_for_ever(v4deploy: V4Deploy, note: Note, process: Process) -> None:
     with _busy(answers=2) as port:
         note(owner=process("pass"), port=port)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from v4deploy.commands.launch_options import check_options, with_known_flags
 from v4deploy.commands.measured import Load, add_runs, measured_runs
 from v4deploy.commands.render import check, refusing
 from v4deploy.commands.render_preflight import key_file_findings
-from v4deploy.commands.result import Report, Result, Step, StepState
+from v4deploy.commands.result import Report, Result, Step, StepState, Transfer
 from v4deploy.commands.serve_ollama import prepare_import, refuse_other_ollama, require_room
 from v4deploy.commands.served import beside, refuse_second, served_directory
 from v4deploy.commands.state import state_directory
@@ -208,7 +209,7 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
         NotReadyError: it gave no answer in time.
         CheckFailedError: it answers, and the smoke test failed.
     """
-    launch = prepare_launch(workspace, request)
+    launch, report = prepare_launch(workspace, request), _heard_or_not(report)
     base_url = f"{Endpoint(bind=launch.spec.bind, port=launch.spec.port).base_url}/v1"
     for finding in launch.findings:
         report(Step(name="serve", state=StepState.NOTE, message=f"{finding.severity}: {finding.summary}"))
@@ -232,24 +233,43 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
                 # A failure is raised as well, and said once.
                 report(Step(name="serve", state=StepState.NOTE, message=event.message))
 
-        try:
-            outcome = run_engine(
-                launch.spec,
-                log_path=launch.log_path,
-                on_event=tell,
-                api_key=launch.api_key,
-                stop=threading.Event(),
-                smoke=launch.smoke,
-                intake=launch.intake,
-            )
-        except V4DeployError as error:
-            recorder.failed(error.message)
-            raise
-        recorder.ended()
+        outcome = _run(launch, recorder, tell)
     answered = "" if outcome.first_completion else " before it answered"
     ended = InterruptedRunError(f"stopped on request{answered}; the engine has ended") if outcome.interrupted else None
     data = _report(launch, base_url, outcome)
     return Result(kind="serve", data=data, findings=(*launch.findings, *outcome.remarks), error=ended)
+
+
+def _run(launch: Launch, recorder: Recorder, tell: Callable[[ServeEvent], None]) -> ServeOutcome:
+    """Serve, and leave behind why it ended, unless somebody asked for it."""
+    try:
+        outcome = run_engine(
+            launch.spec,
+            log_path=launch.log_path,
+            on_event=tell,
+            api_key=launch.api_key,
+            stop=threading.Event(),
+            smoke=launch.smoke,
+            intake=launch.intake,
+        )
+    except V4DeployError as error:
+        recorder.failed(error.message)
+        raise
+    except BaseException as error:
+        recorder.failed(f"v4deploy broke off and ended it: {type(error).__name__}")
+        raise
+    recorder.ended()
+    return outcome
+
+
+def _heard_or_not(report: Report) -> Report:
+    """Talk that finds no taker, on a full disk or behind a reader that went away, is no reason to end an engine."""
+
+    def tell(event: Step | Transfer) -> None:
+        with contextlib.suppress(OSError):
+            report(event)
+
+    return tell
 
 
 def _keep_measured(workspace: Workspace, launch: Launch, smoke: SmokeReport | None, load: Load | None) -> Iterator[str]:

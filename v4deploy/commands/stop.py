@@ -13,7 +13,7 @@ from v4deploy.commands.served import choose_record, served_directory
 from v4deploy.commands.status import ask
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.errors import LaunchError, UsageError
-from v4deploy.serve.identity import lives, send, send_to_group
+from v4deploy.serve.identity import ProcessMark, lives, send, send_to_group
 from v4deploy.serve.keys import read_api_keys
 from v4deploy.serve.managed import ManagedTarget
 from v4deploy.serve.record import ServedRecord, Standing, read_records, record_path, standing_of
@@ -109,7 +109,11 @@ def managed_stop(workspace: Workspace, target: ManagedTarget) -> Result[StopRepo
 
 
 def _drain(record: ServedRecord, seconds: float, report: Report) -> int | None:
-    key = read_api_keys(record.api_key_file)[0] if record.api_key_file else None
+    try:
+        key = read_api_keys(record.api_key_file)[0] if record.api_key_file else None
+    except UsageError as error:
+        _note(report, f"its requests cannot be counted, and are not waited for: {error.message}")
+        return None
     endpoint = Endpoint(bind=record.bind, port=record.port, api_key=key)
     deadline = time.monotonic() + seconds
     pid = record.engine_process.pid if record.engine_process else None
@@ -125,15 +129,22 @@ def _drain(record: ServedRecord, seconds: float, report: Report) -> int | None:
 def _end_owner(record: ServedRecord, *, at_once: bool, report: Report) -> None:
     _note(report, f"ending {record.engine}; it may take {record.stop_timeout_seconds:.0f} s")
     send(record.owner, signal.SIGTERM)
-    patience_seconds = record.stop_timeout_seconds + _MARGIN_SECONDS
+    patience_seconds = _MARGIN_SECONDS + (0 if at_once else record.stop_timeout_seconds)
     if at_once:
         time.sleep(_TICK_SECONDS)
         # The second signal tells it to hurry.
         send(record.owner, signal.SIGTERM)
-    if not _wait(lambda: not lives(record.owner), patience_seconds):
+    if _wait(lambda: not lives(record.owner), patience_seconds):
+        return
+    if at_once:
+        _note(report, f"its supervisor (pid {record.owner.pid}) does not react; killing both")
+        send(record.owner, signal.SIGKILL)
+        if record.engine_process is not None:
+            _kill_engine(record.engine_process)
+    if not _wait(lambda: not lives(record.owner), _MARGIN_SECONDS if at_once else 0):
         raise LaunchError(
             f"v4deploy (pid {record.owner.pid}) did not end within {patience_seconds:.0f} s",
-            hint=f"`v4deploy stop {record.port} --now`",
+            hint=f"`v4deploy stop {record.port} --now` kills it",
         )
 
 
@@ -145,6 +156,10 @@ def _end_engine(record: ServedRecord, *, at_once: bool, report: Report) -> None:
         send_to_group(engine, signal.SIGTERM)
         if _wait(lambda: not lives(engine), record.stop_timeout_seconds):
             return
+    _kill_engine(engine)
+
+
+def _kill_engine(engine: ProcessMark) -> None:
     send_to_group(engine, signal.SIGKILL)
     if not _wait(lambda: not lives(engine), _MARGIN_SECONDS):
         raise LaunchError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -32,6 +33,10 @@ class _Server(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _SixServer(_Server):
+    address_family: int = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -183,7 +188,7 @@ def test_a_server_without_a_list_can_be_tested_by_name(v4deploy: V4Deploy, serve
     assert v4deploy("smoke", server.url, "--model", "v4-flash").code == 0
 
 
-@pytest.mark.parametrize("tail", ["", "/", "/v1", "/v1/", "/v1/chat/completions", "/proxy/v1"])
+@pytest.mark.parametrize("tail", ["", "/", "//", "/v1", "/v1//", "/v1/chat/completions", "/v1/models", "/proxy/v1"])
 def test_addresses_that_people_paste(v4deploy: V4Deploy, server: _Server, tail: str) -> None:
     assert v4deploy("smoke", f"{server.url}{tail}").code == 0
     prefix = "/proxy" if "proxy" in tail else ""
@@ -191,9 +196,33 @@ def test_addresses_that_people_paste(v4deploy: V4Deploy, server: _Server, tail: 
     assert set(server.paths) - {"/api/version"} == {f"{prefix}/v1/models", f"{prefix}/v1/chat/completions"}
 
 
-@pytest.mark.parametrize("url", ["ftp://host", "http://", "http://host:port", "http://h/?key=1", "http://[::1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://host", "http://", "http://host:port", "http://h/?key=1", "http://[::1", "http://h:0", "http://ä..:80",
+        f"http://{'a' * 70}.x", "http://127.0.0.1:1/ü", "http://127.0.0.1:1/a b", "http://a b", "http://h/\x1b[2J",
+    ],
+)  # fmt: skip
 def test_what_is_no_address(v4deploy: V4Deploy, url: str) -> None:
-    assert v4deploy("smoke", url).code == 2
+    ran = v4deploy("smoke", url)
+    assert ran.code == 2
+    assert "\x1b" not in ran.stderr
+
+
+def test_a_server_at_an_ipv6_address(v4deploy: V4Deploy) -> None:
+    try:
+        running = _SixServer(("::1", 0), _Handler)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with running:
+        running.paths = []
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        ran = v4deploy("smoke", f"http://[::1]:{running.server_address[1]}/v1")
+        running.shutdown()
+        thread.join()
+    assert ran.code == 0
+    assert f"at http://[::1]:{running.server_address[1]}" in ran.stdout
 
 
 def test_a_password_in_the_address_is_refused_and_not_repeated(v4deploy: V4Deploy) -> None:

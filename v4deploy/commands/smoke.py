@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -15,6 +16,7 @@ from v4deploy.serve.ollama.api import version_at
 from v4deploy.serve.smoke.listing import MODELS_PATH, ListedModel, no_list, parse_models, refusal_of
 from v4deploy.serve.smoke.result import SmokeReport
 from v4deploy.serve.smoke.run import CHAT_PATH, DEFAULT_MICRO_BATCH_TOKENS, SmokeWish, smoke_test
+from v4deploy.serve.smoke.text import shortened
 from v4deploy.serve.smoke.unreachable import unreachable
 from v4deploy.serve.wire import Endpoint, fetch
 
@@ -95,10 +97,11 @@ def parse_url(url: str, *, api_key: str | None) -> Endpoint:
         port = parts.port
     except ValueError as error:
         raise UsageError(f"`{url}` is no address: {error}", hint="write `http://HOST:PORT`") from error
-    if parts.scheme not in _PORTS or not parts.hostname:
+    if parts.scheme not in _PORTS or not parts.hostname or port == 0:
         raise UsageError(f"`{url}` is no address of a server", hint="write `http://HOST:PORT`")
     _refuse_extras(parts)
-    prefix = parts.path.rstrip("/").removesuffix(CHAT_PATH).removesuffix("/v1")
+    _refuse_unsendable(url, parts.hostname, parts.path)
+    prefix = parts.path.rstrip("/").removesuffix(CHAT_PATH).removesuffix(MODELS_PATH).removesuffix("/v1").rstrip("/")
     return Endpoint(
         bind=parts.hostname,
         port=port or _PORTS[parts.scheme],
@@ -114,6 +117,17 @@ def _refuse_extras(parts: SplitResult) -> None:
         raise UsageError("the address carries a user or password", hint="give a key with `--key-file FILE`")
     if parts.query or parts.fragment:
         raise UsageError("the address has a query or a fragment", hint="write `http://HOST:PORT`")
+
+
+def _refuse_unsendable(url: str, host: str, path: str) -> None:
+    try:
+        host.encode("idna")
+        is_sendable = host.isprintable() and " " not in host and re.fullmatch(r"[\x21-\x7e]*", path) is not None
+    except UnicodeError:
+        is_sendable = False
+    if not is_sendable:
+        shown = shortened(url)
+        raise UsageError(f"`{shown}` has a name or a path that no request can carry", hint="write `http://HOST:PORT`")
 
 
 def list_models(endpoint: Endpoint, *, is_needed: bool) -> tuple[ListedModel, ...]:

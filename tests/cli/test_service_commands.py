@@ -226,7 +226,7 @@ def test_requests_are_waited_for_but_not_for_ever(v4deploy: V4Deploy, note: Note
         note(owner=process("pass"), port=port)
         ran = v4deploy("stop", "--drain", "0.3")
     assert ran.code == 0
-    assert "1 requests were cut off" in ran.stdout
+    assert "1 request cut off" in ran.stdout
 
 
 def test_a_log_is_followed_over_its_cut_to_the_end_of_the_serve(note: Note, process: Process, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.served import choose_record, served_directory
 from v4deploy.commands.status import ask
 from v4deploy.commands.workspace import Workspace
+from v4deploy.domain.counting import counted
 from v4deploy.domain.errors import LaunchError, UsageError
 from v4deploy.serve.identity import ProcessMark, lives, send, send_to_group
 from v4deploy.serve.keys import read_api_keys
@@ -119,7 +120,7 @@ def _drain(record: ServedRecord, seconds: float, report: Report) -> int | None:
     pid = record.engine_process.pid if record.engine_process else None
     left = requests_in_flight(endpoint, record.engine, pid)
     if left and seconds:
-        _note(report, f"waiting up to {seconds:.0f} s for {left} requests that are being answered")
+        _note(report, f"waiting up to {seconds:.0f} s for {counted(left, 'request')} being answered")
     while left and time.monotonic() < deadline and lives(record.owner):
         time.sleep(_TICK_SECONDS)
         left = requests_in_flight(endpoint, record.engine, pid)

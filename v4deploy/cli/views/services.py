@@ -8,6 +8,7 @@ from rich.markup import escape
 from v4deploy.commands.detach import DetachReport
 from v4deploy.commands.status import ServedNow, StatusReport
 from v4deploy.commands.stop import Ending, StopReport
+from v4deploy.domain.counting import counted
 from v4deploy.serve.record import Standing
 from v4deploy.serve.state import State
 
@@ -67,7 +68,7 @@ def _engine_pid(now: ServedNow) -> str:
 
 
 def view_stop(console: Console, report: StopReport) -> None:
-    left = f"; {report.left_requests} requests were cut off" if report.left_requests else ""
+    left = f"; {counted(report.left_requests, 'request')} cut off" if report.left_requests else ""
     words = f"{report.name}: {_ENDINGS[report.ending]} after {report.elapsed_seconds:.1f} s{left}"
     console.print(words, markup=False, highlight=False)
 

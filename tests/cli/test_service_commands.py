@@ -277,6 +277,15 @@ def _followed(tmp_path: Path) -> str:
     return (tmp_path / "followed").read_text()
 
 
+def test_a_state_directory_that_is_relative_is_found_by_the_record(
+    v4deploy: V4Deploy, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    assert v4deploy(*start("--chat", "none"), "--smoke", "first-answer").code == 0
+    (served,) = v4deploy("status", "--json").document["data"]["served"]
+    assert Path(served["record"]["log"]).parent == tmp_path / "state" / "v4deploy"
+
+
 def test_no_record_at_all(v4deploy: V4Deploy) -> None:
     assert v4deploy("status").code == 0
     assert v4deploy("stop").code == 2

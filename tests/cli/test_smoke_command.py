@@ -225,6 +225,15 @@ def test_a_server_at_an_ipv6_address(v4deploy: V4Deploy) -> None:
     assert f"at http://[::1]:{running.server_address[1]}" in ran.stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--timeout", "inf"), ("--timeout", "nan"), ("--timeout", "0"), ("--long-prompt", "1000000000")],
+)
+def test_what_no_clock_and_no_context_could_grant(v4deploy: V4Deploy, server: _Server, option: str, value: str) -> None:
+    assert v4deploy("smoke", server.url, option, value).code == 2
+    assert server.paths == []
+
+
 def test_a_password_in_the_address_is_refused_and_not_repeated(v4deploy: V4Deploy) -> None:
     ran = v4deploy("smoke", "http://me:hunter2@127.0.0.1:1")
     assert ran.code == 2

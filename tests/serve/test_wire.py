@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 
 from v4deploy.serve.health import Health, check_health, complete
+from v4deploy.serve.ollama.api import version_at
 from v4deploy.serve.smoke.answer import Exchange, NoAnswerError, read_answer
 from v4deploy.serve.smoke.client import post_chat
 from v4deploy.serve.wire import Endpoint, fetch
@@ -73,7 +74,11 @@ def _chat(endpoint: Endpoint, seconds: float = _SECONDS) -> Exchange:
         (_HEAD + b"\r\n", b" "),
     ],
 )
-def test_a_byte_now_and_then_is_no_answer(says: Says, first: bytes, then: bytes) -> None:
+def test_a_byte_now_and_then_is_no_answer(
+    says: Says, first: bytes, then: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("v4deploy.serve.ollama.api._VERSION_SECONDS", _SHORT_SECONDS)
+    assert version_at(says(first, then)) is None
     with pytest.raises(TimeoutError):
         fetch(says(first, then), "/v1/models", timeout_seconds=_SHORT_SECONDS)
     assert check_health(says(first, then), "/health", timeout_seconds=_SHORT_SECONDS).health is Health.UNHEALTHY

@@ -10,6 +10,9 @@ import typer
 from v4deploy.cli import options
 from v4deploy.cli.sink import output_for
 
+# The longest context of any V4, and a day: a number beyond them is a slip, and beyond the clocks of the system.
+_MOST_PROMPT_TOKENS, _MOST_SECONDS = 1_048_576, 86_400
+
 
 def smoke(
     url: Annotated[str, typer.Argument(metavar="URL", help="of the server: http://127.0.0.1:8080")],
@@ -29,10 +32,18 @@ def smoke(
         bool, typer.Option("--random-weights", help="test the endpoint alone: the model was never trained")
     ] = False,
     long_prompt: Annotated[
-        int, typer.Option("--long-prompt", min=64, metavar="TOKENS", help="the long prompt has more than these")
+        int,
+        typer.Option(
+            "--long-prompt",
+            min=64,
+            max=_MOST_PROMPT_TOKENS,
+            metavar="TOKENS",
+            help="the long prompt has more than these",
+        ),
     ] = 2048,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1, metavar="SECONDS", help="longest silence of the server")
+        float,
+        typer.Option("--timeout", min=1, max=_MOST_SECONDS, metavar="SECONDS", help="longest silence of the server"),
     ] = 300.0,
     json: options.Json = False,
     quiet: options.Quiet = False,

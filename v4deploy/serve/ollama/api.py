@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from v4deploy.serve.wire import Endpoint, connect
+from v4deploy.serve.wire import Endpoint, connect, fetch
 
 _BLOCK_BYTES = 1024 * 1024
 _VERSION_SECONDS = 5.0
@@ -114,7 +114,9 @@ class OllamaApi:
 def version_at(endpoint: Endpoint) -> str | None:
     """The version of the Ollama that listens there; None where nobody does, or somebody else."""
     try:
-        return OllamaApi(endpoint, patience_seconds=_ANSWER_SECONDS).version()
+        # Bounded as a whole, unlike the calls to an Ollama of ours: this may be anybody.
+        reply = fetch(endpoint, "/api/version", timeout_seconds=_VERSION_SECONDS)
+        return read_version(_accepted(reply.status, reply.body))
     except (OllamaRefusedError, OSError, http.client.HTTPException):
         return None
 
@@ -128,7 +130,7 @@ def read_version(body: bytes) -> str:
     try:
         data: Any = json.loads(body)
         version = data["version"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         version = None
     if not isinstance(version, str):
         raise OllamaRefusedError("it does not answer like Ollama")

@@ -154,6 +154,8 @@ def test_several_models_have_to_be_told_apart(v4deploy: V4Deploy, server: _Serve
     assert ran.code == 2
     assert "a, b" in ran.stderr
     assert v4deploy("smoke", server.url, "--model", "b").code == 0
+    server.models = tuple(f"m{number}" for number in range(10))
+    assert "m7, and 2 more" in v4deploy("smoke", server.url).stderr
     server.models = ()
     assert "/v1/models lists no model" in v4deploy("smoke", server.url).stderr
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import UsageError
-from v4deploy.serve.keys import check_key_file, read_api_keys
+from v4deploy.serve.keys import check_key_file, read_api_keys, unused_keys
 
 
 def test_one_key_a_line_without_comments(tmp_path: Path) -> None:
@@ -72,3 +73,11 @@ def test_a_line_that_engines_take_whole_has_nothing_around_its_key(tmp_path: Pat
     with pytest.raises(UsageError, match=r"line [12] of .* begins or ends with blanks") as caught:
         check_key_file(str(file))
     assert "sk-one" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_keys_that_an_engine_does_not_take_are_told_without_them() -> None:
+    (finding,) = unused_keys(EngineId.VLLM, ("sk-one", "sk-two"))
+    assert "only the first of 2" in finding.summary
+    assert "sk-" not in repr(finding)
+    assert unused_keys(EngineId.VLLM, ("sk-one",)) == ()
+    assert unused_keys(EngineId.LLAMA_CPP, ("sk-one", "sk-two")) == ()

@@ -31,7 +31,7 @@ from v4deploy.engines.common import port_of, served_name
 from v4deploy.serve.health import Completion
 from v4deploy.serve.identity import mark_of
 from v4deploy.serve.intake import Intake
-from v4deploy.serve.keys import read_api_keys
+from v4deploy.serve.keys import read_api_keys, unused_keys
 from v4deploy.serve.locate import LocatedEngine, locate_llama_cpp, locate_program
 from v4deploy.serve.ports import require_free_port
 from v4deploy.serve.process import require_log_directory
@@ -138,8 +138,9 @@ def preflight(workspace: Workspace, request: ServeRequest) -> Preflight:
     )
     program = None if engine.embedded else engine.argv_prefix[0]
     options = with_known_flags(options, plan.chosen.engine, program, workspace.system)
-    key = read_api_keys(options.api_key_file)[0] if options.api_key_file else None
-    findings = (*refusing(key_file_findings(options.api_key_file)), *check(plan, options, profile, TARGET))
+    keys = read_api_keys(options.api_key_file) if options.api_key_file else ()
+    findings = unused_keys(profile.id, keys)
+    findings += (*refusing(key_file_findings(options.api_key_file)), *check(plan, options, profile, TARGET))
     port = port_of(options, profile)
     records = read_records(served_directory(workspace.environ))
     refuse_second(records, port)
@@ -156,7 +157,7 @@ def preflight(workspace: Workspace, request: ServeRequest) -> Preflight:
         weights=weights,
         options=options,
         log_path=log_path,
-        api_key=key,
+        api_key=next(iter(keys), None),
         findings=findings,
     )
 

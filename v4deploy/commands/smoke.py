@@ -21,6 +21,7 @@ from v4deploy.serve.smoke.unreachable import unreachable
 from v4deploy.serve.wire import Endpoint, fetch
 
 _LIST_SECONDS = 10.0
+_SHOWN_MODELS = 8
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -169,5 +170,6 @@ def _chosen(listed: tuple[ListedModel, ...], named: str | None, endpoint: Endpoi
                 f"{endpoint.base_url}{MODELS_PATH} lists no model", hint="has one been loaded? If so: `--model NAME`"
             )
         case _:
-            names = ", ".join(model.id for model in listed[:8])
+            names = ", ".join(shortened(model.id) for model in listed[:_SHOWN_MODELS])
+            names += f", and {len(listed) - _SHOWN_MODELS} more" if len(listed) > _SHOWN_MODELS else ""
             raise UsageError(f"{endpoint.base_url} serves several models: {names}", hint="choose one: `--model NAME`")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from v4deploy.domain.engine import EngineId
 from v4deploy.domain.errors import UsageError
+from v4deploy.domain.finding import Evidence, Finding, Severity
 
 _VARIABLES = {EngineId.VLLM: "VLLM_API_KEY"}
 """Engines that read no file with keys take one from their environment, which only their own user can see."""
@@ -21,6 +22,22 @@ _MAKING = "`openssl rand -hex 32` makes one"
 def key_environment(engine: EngineId, key: str | None) -> Mapping[str, str]:
     """Variables that give an engine its key; empty where it needs none, or reads a file."""
     return {_VARIABLES[engine]: key} if key and engine in _VARIABLES else {}
+
+
+def unused_keys(engine: EngineId, keys: tuple[str, ...]) -> tuple[Finding, ...]:
+    """A warning where an engine takes one key and the file has more."""
+    if engine not in _VARIABLES or len(keys) < 2:  # noqa: PLR2004 - more than one
+        return ()
+    return (
+        Finding(
+            id="config.keys-not-taken",
+            severity=Severity.WARN,
+            summary=f"{engine} takes one key: only the first of {len(keys)} opens it",
+            evidence=(Evidence(source=_VARIABLES[engine], value="one key"),),
+            why="whoever has another key of the file gets HTTP 401",
+            fix="give everybody the first key, or put a proxy that knows all of them in front",
+        ),
+    )
 
 
 def read_api_keys(path: str) -> tuple[str, ...]:

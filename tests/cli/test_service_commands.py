@@ -286,8 +286,20 @@ def test_a_state_directory_that_is_relative_is_found_by_the_record(
     assert Path(served["record"]["log"]).parent == tmp_path / "state" / "v4deploy"
 
 
+@pytest.mark.parametrize("content", ["{", '{"schema": "v4deploy.served/9", "data": {}}', ""])
+def test_a_record_that_cannot_be_read_is_not_nothing(
+    v4deploy: V4Deploy, note: Note, tmp_path: Path, content: str
+) -> None:
+    note()
+    path = tmp_path / "state" / "v4deploy" / "serve" / "18080.json"
+    path.write_text(content)
+    ran = v4deploy("status")
+    assert (ran.code, "gone" in ran.stdout, str(path) in ran.stdout) == (0, True, True)
+    assert v4deploy("status", "--json").document["data"]["unread"] == [str(path)]
+
+
 def test_no_record_at_all(v4deploy: V4Deploy) -> None:
-    assert v4deploy("status").code == 0
+    assert "nothing is served here" in v4deploy("status").stdout
     assert v4deploy("stop").code == 2
     assert v4deploy("logs").code == 2
     assert v4deploy("status", "x", "--unit", "y").code == 2

@@ -54,7 +54,8 @@ def smoke(request: SmokeRequest, *, report: Report) -> Result[SmokeReport]:
     """
     key = read_api_keys(str(request.key_file))[0] if request.key_file else None
     endpoint = parse_url(request.url, api_key=key)
-    listed = list_models(endpoint, is_needed=request.model is None)
+    patience_seconds = min(_LIST_SECONDS, request.timeout_seconds)
+    listed = list_models(endpoint, is_needed=request.model is None, timeout_seconds=patience_seconds)
     model = _chosen(listed, request.model, endpoint)
     wish = SmokeWish(
         model=model.id,
@@ -131,12 +132,13 @@ def _refuse_unsendable(url: str, host: str, path: str) -> None:
         raise UsageError(f"`{shown}` has a name or a path that no request can carry", hint="write `http://HOST:PORT`")
 
 
-def list_models(endpoint: Endpoint, *, is_needed: bool) -> tuple[ListedModel, ...]:
+def list_models(endpoint: Endpoint, *, is_needed: bool, timeout_seconds: float) -> tuple[ListedModel, ...]:
     """What the endpoint says that it serves.
 
     Args:
         endpoint: which one.
         is_needed: nobody named the model; else a server without such a list is fine, and gives an empty one.
+        timeout_seconds: for its whole answer.
 
     Raises:
         NotReadyError: nobody answers there, or it is still loading.
@@ -144,10 +146,11 @@ def list_models(endpoint: Endpoint, *, is_needed: bool) -> tuple[ListedModel, ..
         CheckFailedError: something else than a list came back that is needed, or its certificate is not trusted.
     """
     try:
-        reply = fetch(endpoint, MODELS_PATH, timeout_seconds=_LIST_SECONDS)
+        reply = fetch(endpoint, MODELS_PATH, timeout_seconds=timeout_seconds)
     except TimeoutError as error:
         raise NotReadyError(
-            f"{endpoint.base_url} gave no answer within {_LIST_SECONDS:g} s", hint="is the server up, and the way open?"
+            f"{endpoint.base_url} gave no answer within {timeout_seconds:g} s",
+            hint="is the server up, and the way open?",
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise unreachable(endpoint, error, cert_file=os.environ.get("SSL_CERT_FILE")) from error

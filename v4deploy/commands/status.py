@@ -10,7 +10,7 @@ from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.errors import LaunchError, NotReadyError
 from v4deploy.serve.health import Health, check_health
 from v4deploy.serve.managed import ManagedState, ManagedTarget, Manager, read_compose, read_systemd
-from v4deploy.serve.record import ServedRecord, Standing, read_records, standing_of
+from v4deploy.serve.record import ServedRecord, Standing, read_records, standing_of, unread_records
 from v4deploy.serve.state import State
 from v4deploy.serve.wire import Endpoint
 
@@ -33,10 +33,11 @@ class ServedNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """`managed` is None unless another supervisor was asked."""
+    """`managed` is None unless another supervisor was asked. `unread`: records that this version cannot read."""
 
     served: tuple[ServedNow, ...] = ()
     managed: ManagedState | None = None
+    unread: tuple[str, ...] = ()
 
 
 def status(workspace: Workspace, name: str | None) -> Result[StatusReport]:
@@ -45,9 +46,11 @@ def status(workspace: Workspace, name: str | None) -> Result[StatusReport]:
     Raises:
         UsageError: nothing, or several, have that name.
     """
-    records = read_records(served_directory(workspace.environ))
+    directory = served_directory(workspace.environ)
+    records = read_records(directory)
     if name is None:
-        return Result(kind="status", data=StatusReport(served=tuple(_now(record) for record in records)))
+        unread = tuple(str(path) for path in unread_records(directory))
+        return Result(kind="status", data=StatusReport(served=tuple(map(_now, records)), unread=unread))
     now = _now(choose_record(records, name))
     error = None if now.is_ready else NotReadyError(f"{now.record.model} is not ready", hint=_hint(now))
     return Result(kind="status", data=StatusReport(served=(now,)), error=error)

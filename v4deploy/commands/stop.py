@@ -128,7 +128,8 @@ def _drain(record: ServedRecord, seconds: float, report: Report) -> int | None:
 
 
 def _end_owner(record: ServedRecord, *, at_once: bool, report: Report) -> None:
-    _note(report, f"ending {record.engine}; it may take {record.stop_timeout_seconds:.0f} s")
+    may_take = "" if at_once else f"; it may take {record.stop_timeout_seconds:.0f} s"
+    _note(report, f"ending {record.engine}{' at once' if at_once else may_take}")
     send(record.owner, signal.SIGTERM)
     patience_seconds = _MARGIN_SECONDS + (0 if at_once else record.stop_timeout_seconds)
     if at_once:

@@ -139,10 +139,21 @@ def holding(directory: Path, port: int) -> Iterator[None]:
 
 def read_records(directory: Path) -> tuple[ServedRecord, ...]:
     """All records, by port; without what another version wrote, and what broke."""
-    found = []
-    for path in sorted(directory.glob("*.json")):
-        if not path.stem.isdecimal():
-            continue
-        with contextlib.suppress(OSError, UnicodeDecodeError, ProfileError):
-            found.append(from_json(ServedRecord, RECORD_SCHEMA, path.read_text(encoding="utf-8"), name=str(path)))
-    return tuple(sorted(found, key=lambda record: record.port))
+    found = (_read(path) for path in _record_paths(directory))
+    return tuple(sorted((record for record in found if record is not None), key=lambda record: record.port))
+
+
+def unread_records(directory: Path) -> tuple[Path, ...]:
+    """What `read_records` leaves out: there may be an engine behind it all the same."""
+    return tuple(path for path in _record_paths(directory) if _read(path) is None and path.exists())
+
+
+def _record_paths(directory: Path) -> list[Path]:
+    return [path for path in sorted(directory.glob("*.json")) if path.stem.isdecimal()]
+
+
+def _read(path: Path) -> ServedRecord | None:
+    try:
+        return from_json(ServedRecord, RECORD_SCHEMA, path.read_text(encoding="utf-8"), name=str(path))
+    except (OSError, UnicodeDecodeError, ProfileError):
+        return None

@@ -27,10 +27,14 @@ _ENDINGS = {
 def view_status(console: Console, report: StatusReport) -> None:
     if report.managed is not None:
         console.print(escape(report.managed.words))
-    elif not report.served:
+    elif not report.served and not report.unread:
         console.print("nothing is served here by `v4deploy serve`")
     for now in report.served:
         _print_served(console, now)
+    for path in report.unread:
+        console.print(f"[warn]unknown[/warn]  {escape(path)}", highlight=False)
+        words = "another version of v4deploy wrote this record, or it broke; what runs on its port ends with"
+        console.print(f"  {words} the v4deploy that started it, or by hand", style="dim")
 
 
 def _print_served(console: Console, now: ServedNow) -> None:

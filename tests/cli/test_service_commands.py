@@ -213,6 +213,14 @@ def test_a_serve_that_nobody_hears_any_more_goes_on(v4deploy: V4Deploy, start: S
     assert _states(v4deploy) == []
 
 
+def test_a_detached_serve_comes_up_when_nobody_hears_it(v4deploy: V4Deploy, start: Start, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "v4deploy", *start("--chat", "none"), "--smoke", "first-answer"]
+    with Path("/dev/full").open("w") as full:
+        subprocess.run(argv, stderr=full, stdout=subprocess.DEVNULL, check=True, timeout=30)
+    assert _states(v4deploy) == ["ready"]
+    assert not list((tmp_path / "state" / "v4deploy" / "serve").glob("*.plan"))
+
+
 def _states(v4deploy: V4Deploy) -> list[str]:
     return [served["record"]["state"] for served in v4deploy("status", "--json").document["data"]["served"]]
 

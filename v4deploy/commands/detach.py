@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from v4deploy.commands.result import Report, Result, Step, StepState
+from v4deploy.commands.result import Report, Result, Step, StepState, heard_or_not
 from v4deploy.commands.serve import ServeRequest, preflight
 from v4deploy.commands.served import served_directory
 from v4deploy.commands.weights import require_weights
@@ -51,25 +52,28 @@ def detach(workspace: Workspace, request: ServeRequest, *, report: Report) -> Re
     Raises:
         V4DeployError: what the serve itself ended with.
     """
-    begun = time.monotonic()
+    begun, report = time.monotonic(), heard_or_not(report)
     ready = preflight(workspace, request)
     require_weights(ready.weights)
     for finding in ready.findings:
         _note(report, f"{finding.severity}: {finding.summary}")
     directory = served_directory(workspace.environ)
     port = port_of(ready.options, ready.profile)
+    # Of its own, as another one on this port may be about to read its plan.
+    plan_file = directory / f"{port}-{os.getpid()}.plan"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        plan_file = directory / f"{port}.plan"
         plan_file.write_text(to_json(PLAN_SCHEMA, request.plan), encoding="utf-8")
     except OSError as error:
         raise LaunchError(f"nothing can be written in {directory}: {error.strerror or error}") from error
     child = Detached(_arguments(request, str(plan_file), port), document=directory / f"{port}.out")
     try:
         record = _until_ready(child, directory_records=lambda: read_records(directory), port=port, report=report)
-    except KeyboardInterrupt:
+    except BaseException:
         child.stop()
         raise
+    finally:
+        plan_file.unlink(missing_ok=True)
     data = DetachReport(
         model=record.model,
         base_url=f"{record.base_url}/v1",

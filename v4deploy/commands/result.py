@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -69,3 +70,13 @@ class Transfer:
 
 
 Report = Callable[[Step | Transfer], None]
+
+
+def heard_or_not(report: Report) -> Report:
+    """Talk that finds no taker, on a full disk or behind a reader that went away, is no reason to end an engine."""
+
+    def tell(event: Step | Transfer) -> None:
+        with contextlib.suppress(OSError):
+            report(event)
+
+    return tell

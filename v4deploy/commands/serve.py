@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -15,7 +14,7 @@ from v4deploy.commands.launch_options import check_options, with_known_flags
 from v4deploy.commands.measured import Load, add_runs, measured_runs
 from v4deploy.commands.render import check, refusing
 from v4deploy.commands.render_preflight import key_file_findings
-from v4deploy.commands.result import Report, Result, Step, StepState, Transfer
+from v4deploy.commands.result import Report, Result, Step, StepState, heard_or_not
 from v4deploy.commands.serve_ollama import prepare_import, refuse_other_ollama, require_room
 from v4deploy.commands.served import beside, refuse_second, served_directory
 from v4deploy.commands.state import state_directory
@@ -210,7 +209,7 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
         NotReadyError: it gave no answer in time.
         CheckFailedError: it answers, and the smoke test failed.
     """
-    launch, report = prepare_launch(workspace, request), _heard_or_not(report)
+    launch, report = prepare_launch(workspace, request), heard_or_not(report)
     base_url = f"{Endpoint(bind=launch.spec.bind, port=launch.spec.port).base_url}/v1"
     for finding in launch.findings:
         report(Step(name="serve", state=StepState.NOTE, message=f"{finding.severity}: {finding.summary}"))
@@ -261,16 +260,6 @@ def _run(launch: Launch, recorder: Recorder, tell: Callable[[ServeEvent], None])
         raise
     recorder.ended()
     return outcome
-
-
-def _heard_or_not(report: Report) -> Report:
-    """Talk that finds no taker, on a full disk or behind a reader that went away, is no reason to end an engine."""
-
-    def tell(event: Step | Transfer) -> None:
-        with contextlib.suppress(OSError):
-            report(event)
-
-    return tell
 
 
 def _keep_measured(workspace: Workspace, launch: Launch, smoke: SmokeReport | None, load: Load | None) -> Iterator[str]:

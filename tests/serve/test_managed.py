@@ -79,3 +79,5 @@ def test_traffic_of_vllm() -> None:
     )
     assert vllm_requests(text) == 3
     assert vllm_requests("# nothing") is None
+    assert vllm_requests("vllm:num_requests_running 1e999\n") is None
+    assert vllm_requests("vllm:num_requests_running ..\n") is None

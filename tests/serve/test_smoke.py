@@ -130,6 +130,22 @@ def test_only_a_refusal_means_that_the_context_is_short(status: int, body: str, 
     assert Judge(content_judged=True).long_prompt(exchange, more_than_tokens=64)[0].outcome is outcome
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        ({"function": {"name": 5, "arguments": "{}"}}, "no chat completion"),
+        ({"function": {"arguments": "{}"}}, "which was not offered"),
+        ({"function": {"name": "get_weather", "arguments": "[" * 100_000}}, "no JSON"),
+        ({"function": {"name": "get_weather", "arguments": "[1]"}}, "called the tool for None"),
+        ({"function": "get_weather"}, "no chat completion"),
+    ],
+)
+def test_calls_that_are_none(call: dict[str, Any], words: str) -> None:
+    body = json.dumps({"choices": [{"message": {"content": None, "tool_calls": [call]}}]})
+    checks = Judge(content_judged=True).tools(Exchange(asked="?", asked_characters=1, status=200, body=body))
+    assert any(check.outcome is Outcome.FAIL and words in check.summary for check in checks)
+
+
 def test_a_server_that_cannot_be_told_not_to_think_is_asked_plainly() -> None:
     checks, _ = _examine("no-thinking-flag")
     assert {check.outcome for check in checks.values()} == {Outcome.PASS}

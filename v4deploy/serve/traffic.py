@@ -55,7 +55,10 @@ def busy_slots(text: str) -> int | None:
 def vllm_requests(text: str) -> int | None:
     """Of vLLM's `/metrics`."""
     counts = _VLLM.findall(text)
-    return round(sum(float(count) for count in counts)) if counts else None
+    try:
+        return round(sum(float(count) for count in counts)) if counts else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def port_argument(argv: list[str]) -> int | None:

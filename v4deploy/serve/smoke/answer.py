@@ -104,7 +104,7 @@ def _whole(data: Any) -> ChatAnswer:
     choice = data["choices"][0]
     message = choice["message"]
     calls = tuple(
-        ToolCall(name=call["function"]["name"], arguments=_text(call["function"].get("arguments")))
+        ToolCall(name=_text(call["function"].get("name")), arguments=_text(call["function"].get("arguments")))
         for call in message.get("tool_calls") or ()
     )
     answer = ChatAnswer(

@@ -161,7 +161,7 @@ def _tool_call(answer: ChatAnswer) -> _Judgement:
         )
     try:
         arguments = json.loads(call.arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _Judgement(trouble="the arguments of its call are no JSON", good=good, fix=_PARSER)
     city = arguments.get("city") if isinstance(arguments, dict) else None
     right = isinstance(city, str) and prompts.TOOL_CITY.lower() in city.lower()

@@ -86,7 +86,7 @@ def test_a_long_page_is_shortened() -> None:
 @pytest.mark.parametrize(
     "data",
     [5, None, [], {}, {"data": None}, {"data": {}}, {"data": "x"}, {"data": [1]}, {"data": [{}]}, {"data": [{"id": 3}]},
-     {"data": [{"id": ""}, {"name": "m"}]}],
+     {"data": [{"id": ""}, {"name": "m"}, {"id": "\x1b[2J"}]}],
 )  # fmt: skip
 def test_what_is_no_list(data: Any) -> None:
     assert parse_models(json.dumps(data).encode()) is None

@@ -79,7 +79,7 @@ def parse_models(body: bytes) -> tuple[ListedModel, ...] | None:
         return None
     if not isinstance(entries, list):
         return None
-    named = [entry for entry in entries if isinstance(entry, dict) and entry.get("id") and isinstance(entry["id"], str)]
+    named = [entry for entry in entries if isinstance(entry, dict) and _is_name(entry.get("id"))]
     if entries and not named:
         return None
     return tuple(ListedModel(id=entry["id"], context_tokens=_context(entry)) for entry in named)
@@ -93,6 +93,11 @@ def came_back(reply: Reply) -> str:
     words.append(reply.content_type or "no content type")
     text = shortened(reply.body.decode("utf-8", "replace"), _SHOWN_CHARACTERS)
     return f"{', '.join(words)}: {text}" if text else f"{', '.join(words)}, empty"
+
+
+def _is_name(value: Any) -> bool:
+    """What can be asked for, and shown on a terminal."""
+    return isinstance(value, str) and bool(value) and value.isprintable()
 
 
 def _context(entry: dict[str, Any]) -> int | None:

@@ -13,7 +13,7 @@ from v4deploy.commands.plan import plan
 from v4deploy.commands.pull import choose_checkpoint
 from v4deploy.commands.serve import ServeRequest, prepare_launch
 from v4deploy.commands.up import UpRequest, prepare
-from v4deploy.commands.weights import locate_weights
+from v4deploy.commands.weights import locate_weights, require_weights
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.engine import LaunchOptions
 from v4deploy.domain.errors import CheckFailedError, LaunchError, UsageError
@@ -101,6 +101,25 @@ def test_of_several_models_in_a_directory_the_plans_is_taken(tmp_path: Path) -> 
         (directory / name).write_bytes(b"GGUF")
     located = locate_weights(workspace(tmp_path), plan, directory)
     assert [file.path for file in located.plan.chosen.checkpoint.files] == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("m-00001-of-00003.gguf", "m-00003-of-00003.gguf"), "part 2 of 3 is missing"),
+        (("m-00001-of-00002.gguf", "m-00002-of-00002.gguf", "m-00003-of-00003.gguf"), "two uploads are mixed"),
+    ],
+)
+def test_parts_that_are_missing_in_a_directory_are_told_before_the_start(
+    tmp_path: Path, names: tuple[str, ...], words: str
+) -> None:
+    directory = tmp_path / "mine"
+    directory.mkdir()
+    for name in names:
+        (directory / name).write_bytes(b"GGUF")
+    located = locate_weights(workspace(tmp_path), planned(tmp_path, "m3-ultra 256GB"), directory)
+    with pytest.raises(LaunchError, match=words):
+        require_weights(located)
 
 
 def test_models_that_are_not_the_plans_are_not_guessed_at(tmp_path: Path) -> None:

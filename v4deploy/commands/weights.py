@@ -12,7 +12,7 @@ from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole, WeightFile
 from v4deploy.domain.plan import Plan
 from v4deploy.pull import store
-from v4deploy.pull.manifest import role_of, split_name
+from v4deploy.pull.manifest import role_of, split_name, split_problems
 from v4deploy.pull.request import PullRequest, preview_pull
 from v4deploy.pull.selection import DEFAULT_ROLES
 
@@ -103,7 +103,10 @@ def _in_directory(plan: Plan, directory: Path) -> LocatedWeights:
     chosen = _of_the_plan(plan, files, directory) if suffix == ".gguf" else files
     if not chosen:
         return LocatedWeights(directory=directory, plan=plan, findings=(_not_here(plan, directory),))
-    return LocatedWeights(directory=directory, plan=_with_files(plan, chosen))
+    needed = roles_of(plan)
+    gaps = split_problems(file.path for file in chosen if file.role in needed)
+    findings = (_not_here(plan, directory, gaps),) if gaps else ()
+    return LocatedWeights(directory=directory, plan=_with_files(plan, chosen), findings=findings)
 
 
 def _of_the_plan(plan: Plan, files: list[WeightFile], directory: Path) -> list[WeightFile]:
@@ -132,13 +135,15 @@ def _with_files(plan: Plan, files: Iterable[WeightFile]) -> Plan:
     return replace(plan, chosen=replace(plan.chosen, checkpoint=checkpoint))
 
 
-def _not_here(plan: Plan, directory: Path) -> Finding:
+def _not_here(plan: Plan, directory: Path, gaps: tuple[str, ...] = ()) -> Finding:
+    """`gaps`: what is wrong with sets of which some parts are there."""
     checkpoint = plan.chosen.checkpoint
+    which = f": {'; '.join(gaps)}" if gaps else ""
     return Finding(
         id="storage.weights-not-here",
         severity=Severity.WARN,
-        summary=f"the weights of {checkpoint.repo} ({checkpoint.quant}) are not complete in {directory}",
+        summary=f"the weights of {checkpoint.repo} ({checkpoint.quant}) are not complete in {directory}{which}",
         evidence=(Evidence(source=str(directory)),),
-        why="an engine started now would find nothing to load",
+        why="an engine started now would not find what it has to load",
         fix=f"v4deploy pull {plan.release.id} --quant {checkpoint.quant} --repo {checkpoint.repo}",
     )

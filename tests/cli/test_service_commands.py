@@ -221,6 +221,16 @@ def test_a_detached_serve_comes_up_when_nobody_hears_it(v4deploy: V4Deploy, star
     assert not list((tmp_path / "state" / "v4deploy" / "serve").glob("*.plan"))
 
 
+def test_a_stop_that_nobody_hears_stops(v4deploy: V4Deploy, note: Note, process: Process) -> None:
+    owner = process("pass")
+    note(owner=owner)
+    argv = [sys.executable, "-m", "v4deploy", "stop"]
+    with Path("/dev/full").open("w") as full:
+        subprocess.run(argv, stderr=full, stdout=subprocess.DEVNULL, check=True, timeout=30)
+    assert mark_of(owner.pid) is None
+    assert _states(v4deploy) == []
+
+
 def _states(v4deploy: V4Deploy) -> list[str]:
     return [served["record"]["state"] for served in v4deploy("status", "--json").document["data"]["served"]]
 

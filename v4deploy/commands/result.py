@@ -73,7 +73,7 @@ Report = Callable[[Step | Transfer], None]
 
 
 def heard_or_not(report: Report) -> Report:
-    """Talk that finds no taker, on a full disk or behind a reader that went away, is no reason to end an engine."""
+    """Talk that finds no taker (a full disk, a reader that went away) is no reason to leave work half done."""
 
     def tell(event: Step | Transfer) -> None:
         with contextlib.suppress(OSError):

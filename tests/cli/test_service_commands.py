@@ -146,6 +146,16 @@ Note = Callable[..., ServedRecord]
 Process = Callable[[str], ProcessMark]
 
 
+@pytest.mark.parametrize("name", ["2", "v4-flash-0731", "v4-flash", "http://127.0.0.1:2", "http://127.0.0.1:2/v1/"])
+def test_what_a_serve_may_be_called(v4deploy: V4Deploy, note: Note, name: str) -> None:
+    note(port=1, model="v4-pro-0731")
+    note(port=2, model="v4-flash-0731", base_url="http://127.0.0.1:2")
+    (served,) = v4deploy("status", name, "--json").document["data"]["served"]
+    assert served["record"]["port"] == 2
+    assert v4deploy("status", "v4").code == 2
+    assert v4deploy("status", "v4-f").code == 2
+
+
 def test_a_number_that_was_given_away_is_left_alone(v4deploy: V4Deploy, note: Note, process: Process) -> None:
     foreign = process("pass")
     stale = replace(foreign, began="another boot 9")

@@ -63,13 +63,22 @@ def beside(records: tuple[ServedRecord, ...], port: int, weights: Path) -> tuple
     )
 
 
+def _is_called(record: ServedRecord, name: str) -> bool:
+    address = name.rstrip("/").removesuffix("/v1")
+    return name in {str(record.port), record.model} or address == record.base_url
+
+
 def choose_record(records: tuple[ServedRecord, ...], name: str | None) -> ServedRecord:
-    """The record that a port or a model's name means; without one the only serve that runs, else the only record.
+    """The record that a port, an address or a model's name means; without one the only serve that runs, else the only
+    record.
 
     Raises:
         UsageError: none or several are meant.
     """
-    meant = [record for record in records if name is None or name in {str(record.port), record.model, record.base_url}]
+    meant = [record for record in records if name is None or _is_called(record, name)]
+    if not meant and name is not None:
+        # `v4-flash` was typed, and its release of a date is what is served.
+        meant = [record for record in records if record.model.startswith(f"{name}-")]
     if name is None and len(meant) > 1:
         running = [record for record in meant if standing_of(record) in {Standing.RUNNING, Standing.ORPHANED}]
         meant = running or meant

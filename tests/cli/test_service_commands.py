@@ -21,6 +21,7 @@ import pytest
 
 from tests.cli.conftest import REPOSITORY
 from tests.support_cli import V4Deploy
+from v4deploy.cli.service_commands import is_read
 from v4deploy.commands.serve import free_port
 from v4deploy.documents import to_json
 from v4deploy.domain.engine import EngineId
@@ -288,6 +289,16 @@ def test_following_ends_when_nobody_reads_any_more(note: Note, process: Process,
         follower.stdout.close()
         assert follower.wait(timeout=20) == 0
         assert follower.stderr.read() == b""
+
+
+def test_a_stdout_that_is_closed_or_a_file_is_no_reader_that_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "out").open("w") as file:
+        monkeypatch.setattr("sys.stdout", file)
+        assert is_read()
+    monkeypatch.setattr("sys.stdout", None)
+    assert is_read()
 
 
 def test_a_log_that_is_not_there(v4deploy: V4Deploy, note: Note, process: Process) -> None:

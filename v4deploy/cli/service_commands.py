@@ -75,7 +75,7 @@ def logs(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
-        for text in run(workspace, name, lines=lines, follow=follow, is_wanted=_is_read):
+        for text in run(workspace, name, lines=lines, follow=follow, is_wanted=is_read):
             typer.echo(text, nl=False)
     except BrokenPipeError:
         # Caught here: Typer would end with 1, which means a defect. What is left in the buffer goes nowhere.
@@ -83,13 +83,13 @@ def logs(
     return 0
 
 
-def _is_read() -> bool:
+def is_read() -> bool:
     """Whether somebody still reads what is written to stdout; yes where that cannot be told."""
     try:
         watch = select.poll()
         watch.register(sys.stdout, 0)
         return not watch.poll(0)
-    except (AttributeError, OSError, ValueError):
+    except (AttributeError, OSError, TypeError, ValueError):
         return True
 
 

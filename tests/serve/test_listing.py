@@ -48,6 +48,12 @@ def _reply(status: int, body: bytes = b"", kind: str | None = "application/json"
             "sends its clients elsewhere: HTTP 301 to https://api.test:8443/v1/models",
             "`v4deploy smoke https://api.test:8443`",
         ),
+        (
+            _reply(400, b"Client sent an HTTP request to an HTTPS server.", "text/plain"),
+            CheckFailedError,
+            "wants TLS: HTTP 400, text/plain: Client sent",
+            "`v4deploy smoke https://127.0.0.1:8080`",
+        ),
         (_reply(302, location="/login?next=x"), CheckFailedError, "HTTP 302 to /login", "a login page"),
         (_reply(307), CheckFailedError, "HTTP 307, application/json, empty", "a login page"),
     ],

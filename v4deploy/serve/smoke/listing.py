@@ -51,6 +51,10 @@ def refusal_of(reply: Reply, endpoint: Endpoint) -> V4DeployError | None:
         return CheckFailedError(
             f"{where}{MODELS_PATH} sends its clients elsewhere: {came_back(reply)}", hint=_on(reply)
         )
+    if reply.status == http.client.BAD_REQUEST and not endpoint.is_tls and b"https" in reply.body.lower():
+        # nginx and Go's servers say so to whoever speaks plain HTTP on a port with TLS.
+        tls = where.replace("http:", "https:", 1)
+        return CheckFailedError(f"{where} wants TLS: {came_back(reply)}", hint=f"ask it so: `v4deploy smoke {tls}`")
     return None
 
 

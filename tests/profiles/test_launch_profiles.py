@@ -77,7 +77,7 @@ release_sets:
 driver_floors:
   - {compute_api: cuda, floor: "580", what: its wheels, source: a wheel}
 variables: {version: "0.32.0", prefix: VLLM_, names: ONE TWO}
-dspark_since: "0.25.0"
+abilities: [{ability: dspark, since: "0.25.0", source: a tutorial}]
 chip_families:
   - families:
       ascend-a2: {name: Atlas A2, hardware_type: 800I_A2}
@@ -125,7 +125,8 @@ def test_families_share_what_does_not_differ() -> None:
         ('"580"', "new", "driver_floors.0.floor", "not a version"),
         ("compute_api: cuda", "compute_api: cudda", "driver_floors.0.compute_api", "cuda"),
         ('"0.32.0"', "all", "variables.version", "not a version"),
-        ('"0.25.0"', "soon", "dspark_since", "not a version"),
+        ('"0.25.0"', "soon", "abilities.0.since", "not a version"),
+        ("ability: dspark", "ability: flight", "abilities.0.ability", "dspark"),
         ("parallel: tensor", "parallel: data", "chip_families.0.refused.0.parallel", "pipeline"),
         ("    mounts: []\n", "", "chip_families.0.mounts", "required and missing"),
     ],

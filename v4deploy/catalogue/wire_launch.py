@@ -6,8 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from v4deploy.catalogue.wire_launch_floors import (
+    AbilityEntry,
     DriverFloorEntry,
     StackFloorEntry,
+    ability_of,
     driver_floor_of,
     stack_floor_of,
 )
@@ -84,7 +86,8 @@ class LaunchFile:
     stack_floors: tuple[StackFloorEntry, ...] = ()
     variables: VariablesEntry | None = None
     removed_variables: tuple[RemovedEntry, ...] = ()
-    dspark_since: str | None = None
+    abilities: tuple[AbilityEntry, ...] = ()
+    maximum_pod_devices: int | None = None
 
 
 _Path = tuple[str | int, ...]
@@ -137,7 +140,8 @@ def launch_of(document: YamlDocument, engine: EngineId, flags: Collection[str]) 
         stack_floors=tuple(stack_floor_of(row, entry.as_of) for row in entry.stack_floors),
         variables=variables_of(entry.variables, default),
         removed_variables=tuple(removed_of(row, default) for row in entry.removed_variables),
-        dspark_since=entry.dspark_since,
+        abilities=tuple(ability_of(row, entry.as_of) for row in entry.abilities),
+        maximum_pod_devices=entry.maximum_pod_devices,
     )
 
 
@@ -185,7 +189,8 @@ def _versions(entry: LaunchFile) -> Iterator[tuple[_Path, str | None]]:
         yield ("removed_variables", index, "since"), variable.since
     if entry.variables is not None:
         yield ("variables", "version"), entry.variables.version
-    yield ("dspark_since",), entry.dspark_since
+    for index, ability in enumerate(entry.abilities):
+        yield ("abilities", index, "since"), ability.since
 
 
 def _recipe_faults(entry: LaunchFile, flags: Collection[str]) -> Iterator[_Fault]:

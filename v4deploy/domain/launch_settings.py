@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from v4deploy.domain.launch_recipes import ChipFamily, LaunchRecipe
 from v4deploy.domain.source import Source
@@ -127,6 +128,28 @@ class RemovedVariable:
     source: Source
 
 
+class Ability(StrEnum):
+    """What an engine learned after it knew V4, where a plan may need it.
+
+    DSPARK: drafting with DSpark. DRAFT_BLOCK: the checkpoint's own DSpark block size, where no number is given.
+    AUTO_KV_CACHE: the cache type, where it is left to the engine. QUANTISED_KV_CACHE: right answers from one.
+    """
+
+    DSPARK = "dspark"
+    DRAFT_BLOCK = "draft-block"
+    AUTO_KV_CACHE = "auto-kv-cache"
+    QUANTISED_KV_CACHE = "quantised-kv-cache"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbilitySince:
+    """The first version that has an ability."""
+
+    ability: Ability
+    since: str
+    source: Source
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSettings:
     """A file of profiles/launch/; empty for engines that take nothing beside the plan.
@@ -136,7 +159,8 @@ class LaunchSettings:
         release_sets: what lies beside the engine in each of its releases, as far as it is known.
         variables: None where nobody looked at them.
         driver_floors: the first row that matches a device counts.
-        dspark_since: the first version that drafts with DSpark; None where every version that knows V4 does.
+        abilities: what is not listed, every version that knows V4 can.
+        maximum_pod_devices: as many one pod of a cluster takes; None where nothing but the node limits it.
     """
 
     models: tuple[ModelSettings, ...] = ()
@@ -149,11 +173,16 @@ class LaunchSettings:
     stack_floors: tuple[StackFloor, ...] = ()
     variables: KnownVariables | None = None
     removed_variables: tuple[RemovedVariable, ...] = ()
-    dspark_since: str | None = None
+    abilities: tuple[AbilitySince, ...] = ()
+    maximum_pod_devices: int | None = None
 
     def model(self, gguf_arch: str) -> ModelSettings | None:
         """What is known of a model's architecture; None where nothing is."""
         return next((entry for entry in self.models if entry.gguf_arch == gguf_arch), None)
+
+    def since(self, ability: Ability) -> str | None:
+        """The first version that has it; None where every version that knows V4 does."""
+        return next((entry.since for entry in self.abilities if entry.ability is ability), None)
 
     def device_settings(self, gguf_arch: str, archs: frozenset[str | None]) -> tuple[DeviceSettings, ...]:
         """The rows that hold for all of these devices; none for no devices."""

@@ -5,16 +5,12 @@ from __future__ import annotations
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi
+from v4deploy.domain.launch_settings import Ability
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import common
 from v4deploy.engines.gguf_files import files_derived, files_unknown, first_shard
 from v4deploy.engines.llama_cpp_arguments import build_number, draft_path, flag_version, left_out, projector_path
 from v4deploy.engines.llama_cpp_dialect import has_flag
-
-QUANTISED_CACHE_BUILD = "10242"
-"""Quantised KV caches gave fluent nonsense on early builds (ggml-org/llama.cpp#25382); the build of 2026-08-04 is the
-first that is known to be clean."""
-
 
 INDISPENSABLE = frozenset(
     {
@@ -56,14 +52,15 @@ def version_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile)
         findings.append(common.too_old(plan, profile, build, minimum))
     if options.known_flags is None:
         findings += common.newer_than_read(profile, build)
-    if plan.chosen.kv_cache_type != "f16" and int(build) < int(QUANTISED_CACHE_BUILD):
+    clean = common.launch_settings(profile).since(Ability.QUANTISED_KV_CACHE)
+    if plan.chosen.kv_cache_type != "f16" and clean is not None and int(build) < int(clean):
         findings.append(
             Finding(
                 id="engine.llama-cpp.quantised-cache",
                 severity=Severity.FAIL,
                 summary=f"build {build} gives nonsense with a {plan.chosen.kv_cache_type} KV cache",
                 evidence=(Evidence(source="ggml-org/llama.cpp#25382"),),
-                fix=f"update to build {QUANTISED_CACHE_BUILD}, or plan with an f16 KV cache",
+                fix=f"update to build {clean}, or plan with an f16 KV cache",
             )
         )
     return tuple(findings)

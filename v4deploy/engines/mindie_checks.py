@@ -5,13 +5,14 @@ from __future__ import annotations
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.launch_recipes import ChipFamily, LaunchRecipe
+from v4deploy.domain.launch_settings import Ability
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.units import GIB
 from v4deploy.domain.versions import is_older
 from v4deploy.engines.common import image_of, launch_settings, newer_than_read, too_old
 from v4deploy.engines.mindie_arguments import engine_arguments, lacks_draft_length, plan_family, plan_recipe
-from v4deploy.engines.mindie_motor import MAXIMUM_POD_NPUS, world_size
+from v4deploy.engines.mindie_motor import world_size
 from v4deploy.engines.targets import target_findings
 from v4deploy.engines.vllm_support import device_architectures, is_readable_version
 
@@ -45,7 +46,7 @@ def own_findings(
         return (_no_family(plan),)
     findings = [*_weight_findings(plan, family), *_memory_findings(plan, family), *_layout_findings(plan, family)]
     findings += _chip_findings(plan, family)
-    findings += _target_findings(plan, options, family, target)
+    findings += _target_findings(plan, options, profile, family, target)
     findings += target_findings(plan, options, target, engine="mindie", image=image_of(plan, options, profile))
     recipe = plan_recipe(plan, profile)
     if recipe is None or launch_settings(profile).model(plan.gguf_arch) is None:
@@ -151,9 +152,11 @@ def _chip_findings(plan: Plan, family: ChipFamily) -> tuple[Finding, ...]:
     )
 
 
-def _target_findings(plan: Plan, options: LaunchOptions, family: ChipFamily, target: str) -> tuple[Finding, ...]:
+def _target_findings(
+    plan: Plan, options: LaunchOptions, profile: EngineProfile, family: ChipFamily, target: str
+) -> tuple[Finding, ...]:
     if target == MOTOR:
-        return (*_motor_findings(plan, options, family),)
+        return (*_motor_findings(plan, options, profile, family),)
     if target == CONTAINER and family.image_tag_doubt is not None and options.image is None:
         return (
             Finding(
@@ -166,7 +169,7 @@ def _target_findings(plan: Plan, options: LaunchOptions, family: ChipFamily, tar
     return ()
 
 
-def _motor_findings(plan: Plan, options: LaunchOptions, family: ChipFamily) -> list[Finding]:
+def _motor_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, family: ChipFamily) -> list[Finding]:
     findings = []
     if not plan.host.kubernetes:
         findings.append(
@@ -187,12 +190,13 @@ def _motor_findings(plan: Plan, options: LaunchOptions, family: ChipFamily) -> l
                 fix="set `hardware_type` in user_config.json to your server's `accelerator-type` label",
             )
         )
-    if world_size(plan) > MAXIMUM_POD_NPUS:
+    most = launch_settings(profile).maximum_pod_devices
+    if most is not None and world_size(plan) > most:
         findings.append(
             Finding(
                 id="engine.mindie.pod-too-large",
                 severity=Severity.FAIL,
-                summary=f"a pod of Motor takes {MAXIMUM_POD_NPUS} NPUs, and this plan uses {world_size(plan)}",
+                summary=f"a pod of Motor takes {most} NPUs, and this plan uses {world_size(plan)}",
                 fix="plan for one server",
             )
         )
@@ -253,7 +257,7 @@ def _dspark_version_findings(
     draft = plan.release.draft
     if not plan.chosen.use_draft or draft is None or draft.kind is not DraftKind.DSPARK or options.image is not None:
         return ()
-    since = launch_settings(profile).dspark_since
+    since = launch_settings(profile).since(Ability.DSPARK)
     return (too_old(plan, profile, version, since),) if since and is_older(version, since) else ()
 
 

@@ -13,7 +13,6 @@ from v4deploy.domain.plan import Plan
 from v4deploy.engines.common import engine_version, image_entry
 from v4deploy.engines.mindie_arguments import engine_arguments, environment, plan_family
 
-MAXIMUM_POD_NPUS = 16
 DATA_PARALLEL_RPC_PORT = 9000
 _SET_BY_MOTOR = ("host", "port", "shutdown-timeout")
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.errors import UsageError
-from v4deploy.domain.launch_settings import Arguments, DeviceSettings, ModelSettings
+from v4deploy.domain.launch_settings import Ability, Arguments, DeviceSettings, ModelSettings
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.versions import is_older
@@ -28,9 +28,6 @@ from v4deploy.engines.vllm_support import device_architectures
 
 SHUTDOWN_SECONDS = 30
 """Running requests may end within this time after SIGTERM; vLLM's default of 0 aborts them."""
-
-DEFAULT_DRAFT_BLOCK_SINCE = "0.32.0"
-"""From here on vLLM takes the checkpoint's own DSpark block size when no number is given."""
 
 MTP_TOKENS = 1
 """Tokens that an MTP head drafts; the Hopper recipe of V4-Flash."""
@@ -84,7 +81,7 @@ def arguments(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> Arg
         "reasoning-parser": model.parser,
     }
     values |= _device_arguments(plan, profile, engine_version(plan, options))
-    values |= _engram(plan) | _speculation(plan, engine_version(plan, options))
+    values |= _engram(plan) | _speculation(plan, profile, engine_version(plan, options))
     return values | {"shutdown-timeout": SHUTDOWN_SECONDS}
 
 
@@ -123,16 +120,16 @@ def stop_timeout_seconds() -> int:
     return 2 * SHUTDOWN_SECONDS
 
 
-def needs_draft_length(plan: Plan, version: str) -> bool:
-    """Whether the plan drafts with DSpark, the block size is unknown, and this vLLM does not find it out itself."""
+def length_wanted_before(plan: Plan, profile: EngineProfile, version: str) -> str | None:
+    """Where the plan drafts with DSpark and the block size is unknown: the first vLLM that finds it out itself, if this
+    one is older. None where nothing is wanted.
+    """
     draft = plan.release.draft
-    return (
-        plan.chosen.use_draft
-        and draft is not None
-        and draft.kind is DraftKind.DSPARK
-        and draft.block_tokens is None
-        and is_older(version, DEFAULT_DRAFT_BLOCK_SINCE)
+    is_unknown = (
+        plan.chosen.use_draft and draft is not None and draft.kind is DraftKind.DSPARK and draft.block_tokens is None
     )
+    since = launch_settings(profile).since(Ability.DRAFT_BLOCK)
+    return since if is_unknown and since is not None and is_older(version, since) else None
 
 
 def _device_settings(plan: Plan, profile: EngineProfile) -> tuple[DeviceSettings, ...]:
@@ -175,16 +172,16 @@ def _engram(plan: Plan) -> dict[str, object]:
     return {"engram-config": {"cpu_offload": not on_devices}}
 
 
-def _speculation(plan: Plan, version: str) -> dict[str, object]:
+def _speculation(plan: Plan, profile: EngineProfile, version: str) -> dict[str, object]:
     draft = plan.release.draft
     if not plan.chosen.use_draft or draft is None:
         return {}
     if draft.kind is DraftKind.MTP:
         return {"speculative-config": {"method": "mtp", "num_speculative_tokens": MTP_TOKENS}}
-    if needs_draft_length(plan, version):
+    if since := length_wanted_before(plan, profile, version):
         raise UsageError(
             f"the DSpark block size of {plan.release.name} is not known, and vLLM {version} does not find it out",
-            hint=f"use vLLM {DEFAULT_DRAFT_BLOCK_SINCE} or newer, or plan without drafting",
+            hint=f"use vLLM {since} or newer, or plan without drafting",
         )
     # Another number than the block size loses most of the accepted tokens (reported: 4.4 % against 34.7 %).
     length = {} if draft.block_tokens is None else {"num_speculative_tokens": draft.block_tokens}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from v4deploy.domain.engine import EngineProfile, LaunchOptions
 from v4deploy.domain.finding import Evidence, Finding, Severity
+from v4deploy.domain.launch_settings import Ability
 from v4deploy.domain.model import DraftKind
 from v4deploy.domain.plan import Plan
 from v4deploy.domain.versions import is_older
@@ -16,13 +17,12 @@ from v4deploy.engines.common import (
     newer_than_read,
 )
 from v4deploy.engines.targets import target_findings
-from v4deploy.engines.vllm_arguments import DEFAULT_DRAFT_BLOCK_SINCE, arguments, needs_draft_length
+from v4deploy.engines.vllm_arguments import arguments, length_wanted_before
 from v4deploy.engines.vllm_flags import split_by_version
 from v4deploy.engines.vllm_support import device_architectures, is_readable_version
 
 KV_CACHE_TYPES = ("fp8", "auto")
-"""What V4's attention kernels are known to take; `auto` means fp8 from 0.30 on and fails before."""
-AUTO_KV_CACHE_SINCE = "0.30.0"
+"""What V4's attention kernels are known to take; `auto` means fp8 where the version knows it."""
 
 
 def own_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, target: str) -> tuple[Finding, ...]:
@@ -34,8 +34,8 @@ def own_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile, tar
         return ()
     return (
         *newer_than_read(profile, version),
-        *_kv_cache_findings(plan, version),
-        *_draft_findings(plan, version),
+        *_kv_cache_findings(plan, profile, version),
+        *_draft_findings(plan, profile, version),
         *_known_bad_findings(plan, profile, version),
         *_device_findings(plan, target),
         *_left_out_findings(plan, options, profile),
@@ -68,10 +68,11 @@ def _device_findings(plan: Plan, target: str) -> tuple[Finding, ...]:
     )
 
 
-def _kv_cache_findings(plan: Plan, version: str) -> tuple[Finding, ...]:
+def _kv_cache_findings(plan: Plan, profile: EngineProfile, version: str) -> tuple[Finding, ...]:
     wanted = plan.chosen.kv_cache_type
-    if wanted == "auto" and is_older(version, AUTO_KV_CACHE_SINCE):
-        why = f"before {AUTO_KV_CACHE_SINCE} vLLM stops with an AssertionError when it shall choose for V4"
+    since = launch_settings(profile).since(Ability.AUTO_KV_CACHE)
+    if wanted == "auto" and since is not None and is_older(version, since):
+        why = f"before {since} vLLM stops with an AssertionError when it shall choose for V4"
     elif wanted not in KV_CACHE_TYPES:
         why = "no source says that V4's attention kernels take another type"
     else:
@@ -87,16 +88,17 @@ def _kv_cache_findings(plan: Plan, version: str) -> tuple[Finding, ...]:
     )
 
 
-def _draft_findings(plan: Plan, version: str) -> tuple[Finding, ...]:
-    if not needs_draft_length(plan, version):
+def _draft_findings(plan: Plan, profile: EngineProfile, version: str) -> tuple[Finding, ...]:
+    since = length_wanted_before(plan, profile, version)
+    if since is None:
         return ()
     return (
         Finding(
             id="engine.vllm.draft-length-unknown",
             severity=Severity.FAIL,
             summary=f"the DSpark block size of {plan.release.name} is not known",
-            why=f"vLLM before {DEFAULT_DRAFT_BLOCK_SINCE} wants it, and a wrong one loses most accepted tokens",
-            fix=f"use vLLM {DEFAULT_DRAFT_BLOCK_SINCE} or newer, or plan without drafting",
+            why=f"vLLM before {since} wants it, and a wrong one loses most accepted tokens",
+            fix=f"use vLLM {since} or newer, or plan without drafting",
         ),
     )
 
@@ -121,7 +123,7 @@ def _known_bad_findings(plan: Plan, profile: EngineProfile, version: str) -> tup
 
 def _left_out_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile) -> tuple[Finding, ...]:
     version = engine_version(plan, options)
-    if needs_draft_length(plan, version):
+    if length_wanted_before(plan, profile, version) is not None:
         return ()
     _, left_out = split_by_version(arguments(plan, options, profile), profile, version)
     return tuple(

@@ -305,7 +305,7 @@ def test_the_container_starts_vllm_with_the_plan(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.mkdir()
     (weights / "config.json").write_text("{}")
-    (tmp_path / "key").write_text("sk-very-secret\n")
+    (tmp_path / "key").write_text("# ours\nsk-very-secret\nsk-second\n")
     options = replace(OPTIONS, weights_dir=str(weights), api_key_file=str(tmp_path / "key"))
     run = run_script(tmp_path, FLASH_A3, npus=16, options=options)
     assert run.returncode == 0, run.stderr

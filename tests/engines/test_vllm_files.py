@@ -60,7 +60,7 @@ def start_script(folder: Path, options: LaunchOptions, *, with_vllm: bool = True
 def test_the_script_starts_vllm_beside_its_settings(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     key_file = tmp_path / "key file"
-    key_file.write_text("sk-very-secret\n")
+    key_file.write_text("# ours\n\nsk-very-secret\nsk-second\n")
     run = start_script(tmp_path, replace(OPTIONS, weights_dir=str(tmp_path), api_key_file=str(key_file)))
     assert run.stderr == ""
     assert run.stdout.splitlines() == [
@@ -142,9 +142,11 @@ def test_compose_reads_the_key_from_its_file_where_one_was_asked_for(tmp_path: P
         return subprocess.run(words, capture_output=True, text=True, check=False)
 
     assert run().returncode == 1
-    key.write_text("")
-    assert "missing or empty" in run().stderr
-    key.write_text("sk-secret\n")
+    for keyless in ("", "# none yet\n", "\n"):
+        key.write_text(keyless)
+        assert run().returncode == 1
+        assert "holds no key" in run().stderr
+    key.write_text("# ours\nsk-secret\nsk-second\n")
     assert run().stdout == "sk-secret\n"
 
 

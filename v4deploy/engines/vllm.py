@@ -43,12 +43,12 @@ CONTAINER_CACHE_DIR = "/cache"
 CONTAINER_KEY_FILE = "/run/secrets/api-key"
 
 _WITH_KEY = """\
-key=$(cat "$0") && [ -n "$key" ] || { echo "the key file $0 is missing or empty" >&2; exit 1; }
+key=$(sed -n '/^[^#]/{p;q;}' "$0") && [ -n "$key" ] || { echo "key file $0 is missing or holds no key" >&2; exit 1; }
 export VLLM_API_KEY="$key"
 exec "$@"
 """
-"""vLLM reads its key from the environment, and only from there is it no argument that every user can read; files of
-keys end in a line break, which the shell takes off."""
+"""vLLM reads its key from the environment, and only from there is it no argument that every user can read. It is the
+first line of the file that is no comment, as `serve` takes it: vLLM knows one key."""
 
 _HEALTH_URL = f"http://127.0.0.1:{CONTAINER_PORT}/health"
 _HEALTH_COMMAND = (

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support_cli import V4Deploy
+from tests.support_cli import Ran, V4Deploy
 from v4deploy.commands.doctor import DoctorRequest
 from v4deploy.commands.result import Step, StepState
 from v4deploy.commands.up import UpRequest, prepare
@@ -218,19 +218,43 @@ def test_serve_on_a_taken_port(v4deploy: V4Deploy) -> None:
     assert str(port) in ran.stderr
 
 
-@pytest.mark.engine
-@pytest.mark.usefixtures("hub")
-def test_a_truncated_shard_ends_with_6_and_the_cause(v4deploy: V4Deploy, tmp_path: Path) -> None:
-    v4deploy("pull", "tiny")
+def copies(tmp_path: Path) -> list[Path]:
+    """The pulled shards as somebody's own files, which no manifest vouches for."""
     directory = tmp_path / "damaged"
     directory.mkdir()
     for path in shards(tmp_path):
         (directory / path.name).write_bytes(path.read_bytes())
-    victim = sorted(directory.iterdir())[1]
+    return sorted(directory.iterdir())
+
+
+def serve_own(v4deploy: V4Deploy, directory: Path) -> Ran:
+    return v4deploy("serve", "tiny", "--context", "1024", "--weights", str(directory), "--port", str(free_port()))
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_truncated_shard_is_told_before_the_engine_starts(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    v4deploy("pull", "tiny")
+    victim = copies(tmp_path)[1]
     victim.write_bytes(victim.read_bytes()[:-100_000])
-    ran = v4deploy("serve", "tiny", "--context", "1024", "--weights", str(directory), "--port", str(free_port()))
+    ran = serve_own(v4deploy, victim.parent)
     assert ran.code == ExitCode.LAUNCH_FAILED
-    assert "within the file bounds" in ran.stderr
+    assert f"not complete in {victim.parent}: {victim.name} has tensor" in ran.stderr
+    assert "hint: v4deploy pull" in ran.stderr
+    assert "exit code" not in ran.stderr
+    victim.write_bytes(b"<!DOCTYPE html>\n")
+    assert "it is a web page" in serve_own(v4deploy, victim.parent).stderr
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("hub")
+def test_weights_that_the_engine_refuses_end_with_6_and_the_cause(v4deploy: V4Deploy, tmp_path: Path) -> None:
+    v4deploy("pull", "tiny")
+    paths = copies(tmp_path)
+    for path in paths:
+        path.write_bytes(path.read_bytes().replace(b"output_norm.weight", b"output_nose.weight"))
+    ran = serve_own(v4deploy, paths[0].parent)
+    assert ran.code == ExitCode.LAUNCH_FAILED
+    assert "`output_norm.weight` is missing" in ran.stderr
     assert "hint:" in ran.stderr
     assert ran.stderr.count("ended with exit code 1") == 1
 

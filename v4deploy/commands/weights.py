@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from v4deploy.domain.model import Checkpoint, CheckpointFormat, FileRole, Weight
 from v4deploy.domain.plan import Plan
 from v4deploy.pull import store
 from v4deploy.pull.manifest import role_of, split_name, split_problems
+from v4deploy.pull.proof.truth import header_truth, what_it_is_instead
 from v4deploy.pull.request import PullRequest, preview_pull
 from v4deploy.pull.selection import DEFAULT_ROLES
 
@@ -103,10 +104,24 @@ def _in_directory(plan: Plan, directory: Path) -> LocatedWeights:
     chosen = _of_the_plan(plan, files, directory) if suffix == ".gguf" else files
     if not chosen:
         return LocatedWeights(directory=directory, plan=plan, findings=(_not_here(plan, directory),))
-    needed = roles_of(plan)
-    gaps = split_problems(file.path for file in chosen if file.role in needed)
+    roles = roles_of(plan)
+    needed = [file.path for file in chosen if file.role in roles]
+    gaps = split_problems(needed) or tuple(_cut_off(directory, needed))
     findings = (_not_here(plan, directory, gaps),) if gaps else ()
     return LocatedWeights(directory=directory, plan=_with_files(plan, chosen), findings=findings)
+
+
+def _cut_off(directory: Path, names: Iterable[str]) -> Iterator[str]:
+    """Files whose own header promises more than is there, or that are none of their kind: engines find it out late."""
+    for name in names:
+        path = directory / name
+        try:
+            problem = header_truth(path, name).problem
+            instead = what_it_is_instead(path) if problem is not None else None
+        except OSError as error:
+            problem, instead = f"cannot be read: {error.strerror or error}", None
+        if problem is not None:
+            yield f"{name} {problem}" + (f"; it is {instead}" if instead else "")
 
 
 def _of_the_plan(plan: Plan, files: list[WeightFile], directory: Path) -> list[WeightFile]:

@@ -77,7 +77,7 @@ _LLAMA_CPP = (
         fix="keep draft files out of the model's directory and give the main file",
     ),
     _Rule(
-        pattern=r"missing tensor '(?P<what>[^']+)'",
+        pattern=r"(?:missing tensor|tensor(?= '[^']+' not found)) '(?P<what>[^']+)'",
         cause="the tensor `{what}` is missing: the file was made for another program or a fork",
         fix="take a checkpoint that `v4deploy models` lists for llama.cpp",
     ),

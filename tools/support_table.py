@@ -13,6 +13,7 @@ from v4deploy.catalogue.load import load_catalogue
 from v4deploy.domain.catalogue import Catalogue
 from v4deploy.domain.chip import Chip
 from v4deploy.domain.engine import EngineId, EngineProfile, EngineSupport, SupportLevel
+from v4deploy.domain.model import Status
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "support.md"
@@ -77,10 +78,33 @@ def page(catalogue: Catalogue) -> str:
         "*Published run or recipe*: somebody else's, with its source in the profile. *Expected*: the code says so, and",
         "no run is known.",
         "Nothing here was run on a GPU or an NPU by v4deploy's authors.",
+        "",
+        *_releases(catalogue),
     ]
-    for profile in sorted(catalogue.engines, key=lambda profile: list(EngineId).index(profile.id)):
+    for profile in _sorted(catalogue):
         lines += ["", *_section(profile, catalogue.chips)]
     return "\n".join(lines) + "\n"
+
+
+def _releases(catalogue: Catalogue) -> Iterator[str]:
+    """What the weights themselves ask for: the support of a chip began with the previews."""
+    engines = [profile.id for profile in _sorted(catalogue)]
+    yield "## Releases"
+    yield ""
+    yield "An engine has to be as new as the release below asks for, and as the row of the chip asks for (`from`)."
+    yield "Where nothing stands here, the row alone counts."
+    yield ""
+    yield f"| release | {' | '.join(profile.name for profile in _sorted(catalogue))} |"
+    yield "|---" * (len(engines) + 1) + "|"
+    for model in catalogue.models:
+        for release in model.releases:
+            oldest = dict(release.minimum_engine_versions)
+            current = " (current)" if release.status is Status.CURRENT else ""
+            yield f"| {release.id}{current} | {' | '.join(oldest.get(engine, '') for engine in engines)} |"
+
+
+def _sorted(catalogue: Catalogue) -> list[EngineProfile]:
+    return sorted(catalogue.engines, key=lambda profile: list(EngineId).index(profile.id))
 
 
 def _section(profile: EngineProfile, chips: tuple[Chip, ...]) -> Iterator[str]:

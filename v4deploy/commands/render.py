@@ -9,7 +9,7 @@ from v4deploy.commands.launch_options import check_options, with_known_flags
 from v4deploy.commands.render_images import for_image, pinned_here, require_container
 from v4deploy.commands.render_pins import pin_findings, pins_of
 from v4deploy.commands.render_preflight import linked_weights_findings, preflight
-from v4deploy.commands.render_program import with_program
+from v4deploy.commands.render_program import for_installed, with_program
 from v4deploy.commands.result import Result
 from v4deploy.commands.weights import locate_weights
 from v4deploy.commands.workspace import Workspace
@@ -119,7 +119,7 @@ def prepare(workspace: Workspace, request: RenderRequest) -> Prepared:
     require_container(request.options.image, targets)
     sets = []
     for target in targets:
-        aimed, unknown = for_image(options, profile, target)
+        aimed, unknown = for_image(for_installed(plan, options, target), profile, target)
         findings += refusing(linked_weights_findings(plan, located.directory, target))
         findings += (*unknown, *check(plan, aimed, profile, target))
         aimed, missing = with_program(workspace, plan, aimed, profile, target)

@@ -10,9 +10,19 @@ from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.hardware import HostOrigin
 from v4deploy.domain.plan import Plan
 from v4deploy.engines import engine_module
-from v4deploy.engines.common import engine_word
+from v4deploy.engines.common import CONTAINER_TARGETS, engine_word
 
 _SERVICES = {"launchd", "systemd"}
+
+
+def for_installed(plan: Plan, options: LaunchOptions, target: str) -> LaunchOptions:
+    """The options for the version that will be started: the plan is made for the newest on the machine, but a program
+    on PATH comes before an engine inside Python, as it does for `serve`. Containers bring the plan's.
+    """
+    if plan.host.origin is not HostOrigin.LIVE or target in CONTAINER_TARGETS:
+        return options
+    installed = (engine.version for engine in plan.host.engines if engine.engine is plan.chosen.engine)
+    return replace(options, engine_version=options.engine_version or next(installed, None))
 
 
 def with_program(

@@ -25,6 +25,14 @@ def test_a_program_on_path_comes_before_a_newer_engine_inside_python(target: str
     assert for_installed(HERE, OPTIONS, target).engine_version == version
 
 
+def test_a_program_that_tells_no_version_does_not_get_that_of_another() -> None:
+    silent = replace(TWO[1], version=None)
+    two = replace(HERE, host=replace(HERE.host, engines=(silent, TWO[2])))
+    assert for_installed(two, OPTIONS, "script").engine_version == "of unknown version"
+    alone = replace(HERE, host=replace(HERE.host, engines=(silent,)))
+    assert for_installed(alone, OPTIONS, "script").engine_version is None
+
+
 def test_a_version_that_was_asked_for_stays() -> None:
     assert for_installed(HERE, replace(OPTIONS, engine_version="11000"), "script").engine_version == "11000"
 

@@ -13,6 +13,7 @@ from v4deploy.engines import engine_module
 from v4deploy.engines.common import CONTAINER_TARGETS, engine_word
 
 _SERVICES = {"launchd", "systemd"}
+_UNKNOWN = "of unknown version"
 
 
 def for_installed(plan: Plan, options: LaunchOptions, target: str) -> LaunchOptions:
@@ -21,8 +22,10 @@ def for_installed(plan: Plan, options: LaunchOptions, target: str) -> LaunchOpti
     """
     if plan.host.origin is not HostOrigin.LIVE or target in CONTAINER_TARGETS:
         return options
-    installed = (engine.version for engine in plan.host.engines if engine.engine is plan.chosen.engine)
-    return replace(options, engine_version=options.engine_version or next(installed, None))
+    versions = [engine.version for engine in plan.host.engines if engine.engine is plan.chosen.engine]
+    # The plan's version is then that of another one, and the first, a build from a tree without history, is none.
+    first = versions[0] or (_UNKNOWN if any(versions) else None) if versions else None
+    return replace(options, engine_version=options.engine_version or first)
 
 
 def with_program(

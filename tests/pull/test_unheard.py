@@ -13,7 +13,9 @@ from tests.support.pull_builders import checkpoint
 from v4deploy.commands import bundle
 from v4deploy.commands.pull import PullChoice, pull
 from v4deploy.commands.refresh import refresh
+from v4deploy.commands.repair import repair
 from v4deploy.commands.result import Step, Transfer
+from v4deploy.commands.verify import VerifyRequest
 from v4deploy.commands.workspace import Workspace, open_workspace
 from v4deploy.pull.verify import verify_directory
 
@@ -55,3 +57,12 @@ def test_no_file_is_called_unreadable_for_it(desk: Desk) -> None:
 def test_a_refresh_lists_all_the_same(workspace: Workspace) -> None:
     done = refresh(workspace, name="v4-flash-base", today="2026-11-28", report=deaf, dry_run=True)
     assert [change.problem is None for change in done.data.repositories] == [False]
+
+
+def test_a_repair_repairs(workspace: Workspace, desk: Desk) -> None:
+    directory = Path(desk.pull().directory)
+    path, right = next(iter(desk.wanted.items()))
+    (directory / path).write_bytes(bytes(len(right)))
+    done = repair(workspace, VerifyRequest(directory=directory, expected=(checkpoint(),)), report=deaf)
+    assert done.error is None
+    assert (directory / path).read_bytes() == right

@@ -102,7 +102,7 @@ def target_findings(
     """Reasons why this target cannot work for this plan, or only after something else was done."""
     refusals = []
     if target == "launchd" and plan.host.os is not OperatingSystem.MACOS:
-        refusals.append(("no-launchd", f"{plan.host.os.value} has no launchd", "`--target systemd` or `script`"))
+        refusals.append(("no-launchd", f"{plan.host.os.value} has no launchd", "`--target script`"))
     if target in {"systemd", "quadlet"} and plan.host.os is not OperatingSystem.LINUX:
         refusals.append(("no-systemd", f"{plan.host.os.value} has no systemd", "`--target script`"))
     if target in {"container", "systemd", "quadlet"} and ":" in options.weights_dir:

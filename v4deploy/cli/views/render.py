@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.console import Console
 from rich.markup import escape
 
@@ -27,7 +29,8 @@ def view_render(console: Console, report: RenderReport) -> None:
         print_finding(console, finding)
     if any(file.text is None for file in report.files):
         console.print(
-            "each file's header says how to apply, check and undo it; `v4deploy render --undo` takes this render back",
+            "each file's header says how to apply, check and undo it; this render is taken back by "
+            f"`v4deploy render --undo --output {escape(shlex.quote(report.directory))}`",
             style="dim",
         )
 

@@ -55,6 +55,9 @@ def test_a_failed_plan_in_json_still_carries_the_misses(v4deploy: V4Deploy) -> N
 def test_an_alias_says_what_it_resolved_to_and_why(v4deploy: V4Deploy) -> None:
     ran = v4deploy("plan", "v4-flash", "--hardware", "m3-ultra 256GB", "--quant", "q4_k_m")
     assert "`q4_k_m` means UD-Q4_K_XL" in ran.stdout
+    ran = v4deploy("plan", "v4-flash", "--hardware", SMALL, "--quant", "q4_k_m")
+    assert ran.code == ExitCode.NOTHING_FITS
+    assert "`q4_k_m` means UD-Q4_K_XL" in ran.stdout
 
 
 @pytest.mark.parametrize(

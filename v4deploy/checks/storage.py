@@ -51,7 +51,7 @@ def room_for(subject: Subject, id_: str, fault_id: str) -> Iterator[Finding]:
             severity=Severity.WARN,
             summary=f"{format_gb(disk.free_bytes)} are free for weights; {what} {format_gb(needed)}",
             evidence=evidence,
-            why="`pull` stops when the disk is full; what it has fetched until then is kept",
+            why="`pull` looks before the first byte, and fetches nothing where the room is not there",
             fix="set V4DEPLOY_WEIGHTS_DIR to a directory on a larger disk",
         )
     else:

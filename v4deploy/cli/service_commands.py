@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _Name = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", help="port or model of a serve; default: the only one", show_default=False),
+    typer.Argument(metavar="[NAME]", help="port, model or address; default: the only serve", show_default=False),
 ]
 _Compose = Annotated[
     Path | None,

@@ -13,19 +13,21 @@ from v4deploy.documents import from_json
 from v4deploy.domain.errors import NothingFitsError, UsageError
 from v4deploy.domain.finding import Finding, Severity
 from v4deploy.domain.hardware import Host, HostOrigin
+from v4deploy.domain.model import QuantAlias
 from v4deploy.domain.plan import PLAN_SCHEMA, Plan, Request
 from v4deploy.planning.advice import Miss, changes_that_fit, explain_miss
-from v4deploy.planning.choose import make_plan
+from v4deploy.planning.choose import find_wanted, make_plan
 from v4deploy.planning.why_not import WhyNot
 from v4deploy.planning.why_not import why_not as answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoPlan:
-    """Nothing fits: the nearest misses, and what would fit."""
+    """Nothing fits: the nearest misses, and what would fit. `alias`: what the quant's name stands for, if it is one."""
 
     request: Request
     host: Host
+    alias: QuantAlias | None
     nearest: tuple[Miss, ...]
     advice: tuple[Finding, ...]
 
@@ -51,10 +53,11 @@ def plan(workspace: Workspace, request: Request, *, hardware: str | None = None)
     )
     advice = changes_that_fit(request, host, workspace.catalogue)
     findings = (*_not_told(host, misses), *advice)
+    alias = find_wanted(request, workspace.catalogue).alias
     hint = next((f"{finding.summary}; {finding.fix}" if finding.fix else finding.summary for finding in findings), None)
     return Result(
         kind="plan",
-        data=NoPlan(request=request, host=host, nearest=misses, advice=advice),
+        data=NoPlan(request=request, host=host, alias=alias, nearest=misses, advice=advice),
         findings=findings,
         error=NothingFitsError(f"nothing of {request.release or request.model} fits this machine", hint=hint),
     )

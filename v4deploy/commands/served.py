@@ -86,7 +86,10 @@ def choose_record(records: tuple[ServedRecord, ...], name: str | None) -> Served
         return meant[0]
     known = ", ".join(f"{record.port} ({record.model})" for record in records[:_LISTED])
     if not records:
-        raise UsageError("nothing is served here by `v4deploy serve`", hint="see `v4deploy status --help` for others")
+        raise UsageError(
+            "nothing is served here by `v4deploy serve`",
+            hint="what others started is asked by `--compose FILE`, `--unit NAME`, or `v4deploy smoke URL`",
+        )
     if not meant:
         raise UsageError(f"nothing called `{name}` is served here", hint=f"choose one of: {known}")
     raise UsageError("several are served here", hint=f"choose one by its port: {known}")

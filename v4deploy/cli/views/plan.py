@@ -14,6 +14,7 @@ from v4deploy.commands.plan import NoPlan
 from v4deploy.domain.finding import Severity
 from v4deploy.domain.hardware import HostOrigin
 from v4deploy.domain.layout_words import layout_over, layout_words
+from v4deploy.domain.model import QuantAlias
 from v4deploy.domain.plan import Capacity, FootprintRow, Plan, PoolUse, Rejected, Request, Verdict
 from v4deploy.domain.units import format_gb, format_gib
 from v4deploy.planning.advice import Miss, Shortage
@@ -36,8 +37,7 @@ def _print_plan(console: Console, plan: Plan, *, explained: bool) -> None:
     checkpoint = chosen.checkpoint
     console.print(f"[bold]{plan.release.name}[/bold], {escape(checkpoint.quant)}, on {chosen.engine}")
     console.print(describe_host(plan.host), style="dim")
-    if plan.alias:
-        console.print(f"`{plan.alias.name}` means {plan.alias.quant}: {escape(plan.alias.reason)}", style="dim")
+    _print_alias(console, plan.alias)
     console.print()
     facts = table("", "")
     facts.show_header = False
@@ -119,10 +119,16 @@ def _print_arithmetic(console: Console, rows: list[FootprintRow], pool: PoolUse)
         )
 
 
+def _print_alias(console: Console, alias: QuantAlias | None) -> None:
+    if alias is not None:
+        console.print(f"`{alias.name}` means {alias.quant}: {escape(alias.reason)}", style="dim")
+
+
 def _print_no_plan(console: Console, outcome: NoPlan) -> None:
     request = outcome.request
     console.print(f"[bold]{request.release or request.model}[/bold] does not fit")
     console.print(describe_host(outcome.host), style="dim")
+    _print_alias(console, outcome.alias)
     counted = [miss for miss in outcome.nearest if miss.verdict.pools]
     _print_misses(console, [miss.verdict for miss in counted])
     _print_remedies(console, counted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 from typing import Any
@@ -20,6 +21,9 @@ settings.load_profile("sampled")
 # everything that they start inherits it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# Programs that the tests start buffer what they say, as they do for users.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 _LOOPBACK = ("127.", "::1", "localhost")
 

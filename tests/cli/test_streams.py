@@ -61,3 +61,11 @@ def test_an_encoding_that_cannot_carry_a_letter_gets_another() -> None:
     done = run("v4deploy plan é", PYTHONIOENCODING="ascii")
     assert done.returncode == ExitCode.USAGE
     assert "no model is called" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("options", ["", " --json > /dev/null"])
+def test_an_error_that_nobody_hears_keeps_its_exit_code(options: str) -> None:
+    # Buffered, as it is for users: what could not be written must not be tried again while the interpreter exits.
+    done = run(f"unset PYTHONUNBUFFERED; v4deploy plan nonsense{options} 2> /dev/full; echo $?")
+    assert done.stdout.splitlines()[-1] == "2"

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from v4deploy.domain.errors import ExitCode, InterruptedRunError, UsageError, V4DeployError
 from v4deploy.serve.signals import ignored, raised_as_interrupt
@@ -27,6 +27,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         with ignored():
             return _fail(arguments, InterruptedRunError("interrupted"))
+    finally:
+        _drop_unheard_talk()
+
+
+def _drop_unheard_talk() -> None:
+    """What stderr could not take stays in its buffer, and the interpreter would end with 120 for it."""
+    talk: TextIO | None = sys.stderr  # None where it was closed before the start (`2>&-`)
+    if talk is None or talk.closed:
+        return
+    try:
+        talk.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), talk.fileno())
 
 
 def _ended(arguments: list[str]) -> int:

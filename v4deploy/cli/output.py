@@ -115,6 +115,11 @@ class Output:
             raise unwritten from error
 
     def _print_error(self, error: V4DeployError) -> None:
+        """Say it on stderr. Where that takes nothing, the exit code has to tell."""
+        with contextlib.suppress(OSError):
+            self._say_error(error)
+
+    def _say_error(self, error: V4DeployError) -> None:
         console = self.talk if self.mode is not Mode.QUIET else _talk(self.talk.file, quiet=False)
         if error.exit_code is not ExitCode.INTERRUPTED:
             console.print("[fail]error[/fail]: ", end="")

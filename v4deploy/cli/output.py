@@ -83,9 +83,15 @@ class Output:
         return error.exit_code
 
     def report(self, event: Step | Transfer) -> None:
-        """Talk about a long command's progress; silent with `--quiet` and `--json`."""
-        if self.mode is not Mode.HUMAN:
-            return
+        """Talk about a long command's progress; silent with `--quiet` and `--json`.
+
+        Talk that finds no taker (a full disk, a reader that went away) is no reason to leave work half done.
+        """
+        if self.mode is Mode.HUMAN:
+            with contextlib.suppress(OSError):
+                self._tell(event)
+
+    def _tell(self, event: Step | Transfer) -> None:
         match event:
             case Step(state=StepState.STARTED):
                 self.talk.print(f"[bold]{event.name}[/bold]  {escape(event.message)}")

@@ -19,7 +19,7 @@ from v4deploy.bundle.shelf import Shelf, open_shelf
 from v4deploy.commands.plan import read_plan
 from v4deploy.commands.pull import PullChoice
 from v4deploy.commands.render import RenderReport, RenderRequest, render
-from v4deploy.commands.result import Report, Result, Transfer, heard_or_not
+from v4deploy.commands.result import Report, Result, Transfer
 from v4deploy.commands.wheels import add_wheels
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.artefact import Artefact, ArtefactSet
@@ -103,7 +103,7 @@ def create(workspace: Workspace, request: BundleRequest, *, report: Report) -> R
         UsageError: the parts are too small, or launch files cannot be rendered.
         InterruptedRunError: Ctrl-C; the next run goes on from there.
     """
-    draft, report = _draft(workspace, request), heard_or_not(report)
+    draft = _draft(workspace, request)
     output = request.output
     try:
         draft = with_kept_parts(draft, output)
@@ -224,7 +224,7 @@ def install(
         DownloadError: something is missing or wrong; what is installed stays.
         InterruptedRunError: Ctrl-C; the next run goes on from there.
     """
-    shelf, report = open_shelf(directories), heard_or_not(report)
+    shelf = open_shelf(directories)
     absent = shelf.check_plain_files()
     try:
         installed = install_weights(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from v4deploy.commands.result import Report, Result, Step, StepState, heard_or_not
+from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.serve import free_port, prepare_launch
 from v4deploy.commands.up import UpRequest, prepare
 from v4deploy.commands.workspace import open_workspace
@@ -67,7 +67,7 @@ def demo(environ: Mapping[str, str], *, report: Report, keep: Path | None = None
         V4DeployError: the first step that failed.
     """
     with _kept(keep) if keep else _temporary() as base:
-        return Result(kind="demo", data=_run(environ, base, heard_or_not(report), kept=keep is not None))
+        return Result(kind="demo", data=_run(environ, base, report, kept=keep is not None))
 
 
 @contextlib.contextmanager

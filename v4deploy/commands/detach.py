@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from v4deploy.commands.result import Report, Result, Step, StepState, heard_or_not
+from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.serve import ServeRequest, preflight
 from v4deploy.commands.served import served_directory
 from v4deploy.commands.weights import require_weights
@@ -52,7 +52,7 @@ def detach(workspace: Workspace, request: ServeRequest, *, report: Report) -> Re
     Raises:
         V4DeployError: what the serve itself ended with.
     """
-    begun, report = time.monotonic(), heard_or_not(report)
+    begun = time.monotonic()
     ready = preflight(workspace, request)
     require_weights(ready.weights)
     for finding in ready.findings:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from v4deploy.commands.result import Report, Result, Step, StepState, Transfer, heard_or_not
+from v4deploy.commands.result import Report, Result, Step, StepState, Transfer
 from v4deploy.commands.weights import roles_of
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.catalogue import resolve_quant
@@ -119,7 +119,7 @@ def pull(  # noqa: PLR0913 - one argument an option
         return Result(
             kind="pull", data=PullReport(alias=choice.alias, others=choice.others, preview=preview, done=None)
         )
-    done = _pulled(workspace, request, preview, heard_or_not(report), limit_rate)
+    done = _pulled(workspace, request, preview, report, limit_rate)
     return Result(
         kind="pull",
         data=PullReport(alias=choice.alias, others=choice.others, preview=preview, done=done),

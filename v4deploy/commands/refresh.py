@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from v4deploy.commands.catalogue_layers import Layers, read_layers, write_refreshed
-from v4deploy.commands.result import Report, Result, Step, StepState, heard_or_not
+from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.counting import counted
 from v4deploy.domain.errors import DownloadError
@@ -112,7 +112,7 @@ def refresh(
     if any(access.offline for access in accesses.values()):
         raise offline("the file list of each repository")
     layers = read_layers(workspace.environ, workspace.catalogue)
-    targets, report = _targets(workspace, name), heard_or_not(report)
+    targets = _targets(workspace, name)
     report(
         Step(
             name="refresh",

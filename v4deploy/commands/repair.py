@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from v4deploy.commands.pull import Totals, places_of
-from v4deploy.commands.result import Report, Result, Step, StepState, heard_or_not
+from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.verify import VerifyRequest, judged, verify
 from v4deploy.commands.workspace import Workspace
 from v4deploy.domain.counting import counted
@@ -34,7 +34,6 @@ def repair(
     """
     if request.quick:
         raise UsageError("`--quick` reads no hashes, so it cannot say what to repair", hint="leave one of them out")
-    report = heard_or_not(report)
     checked = verify(workspace, request, report=report)
     before = checked.data
     bad = {problem.path for problem in before.problems if problem.kind in _REPAIRABLE}

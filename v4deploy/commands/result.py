@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -70,13 +69,3 @@ class Transfer:
 
 
 Report = Callable[[Step | Transfer], None]
-
-
-def heard_or_not(report: Report) -> Report:
-    """Talk that finds no taker (a full disk, a reader that went away) is no reason to leave work half done."""
-
-    def tell(event: Step | Transfer) -> None:
-        with contextlib.suppress(OSError):
-            report(event)
-
-    return tell

@@ -14,7 +14,7 @@ from v4deploy.commands.launch_options import check_options, with_known_flags
 from v4deploy.commands.measured import Load, add_runs, measured_runs
 from v4deploy.commands.render import check, refusing
 from v4deploy.commands.render_preflight import key_file_findings
-from v4deploy.commands.result import Report, Result, Step, StepState, heard_or_not
+from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.serve_ollama import prepare_import, refuse_other_ollama, require_room
 from v4deploy.commands.served import beside, refuse_second, served_directory
 from v4deploy.commands.state import state_directory
@@ -209,7 +209,7 @@ def serve(workspace: Workspace, request: ServeRequest, *, report: Report) -> Res
         NotReadyError: it gave no answer in time.
         CheckFailedError: it answers, and the smoke test failed.
     """
-    launch, report = prepare_launch(workspace, request), heard_or_not(report)
+    launch = prepare_launch(workspace, request)
     base_url = f"{Endpoint(bind=launch.spec.bind, port=launch.spec.port).base_url}/v1"
     for finding in launch.findings:
         report(Step(name="serve", state=StepState.NOTE, message=f"{finding.severity}: {finding.summary}"))

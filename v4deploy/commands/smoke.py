@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from v4deploy.commands.result import Report, Result, Step, StepState, heard_or_not
+from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.domain.errors import CheckFailedError, NotReadyError, UsageError, V4DeployError
 from v4deploy.serve.keys import read_api_keys
 from v4deploy.serve.ollama.api import version_at
@@ -52,7 +52,6 @@ def smoke(request: SmokeRequest, *, report: Report) -> Result[SmokeReport]:
         NotReadyError: nobody answers there, or it is still loading.
         CheckFailedError: what answers there is no such API, or its certificate is not trusted.
     """
-    report = heard_or_not(report)
     key = read_api_keys(str(request.key_file))[0] if request.key_file else None
     endpoint = parse_url(request.url, api_key=key)
     patience_seconds = min(_LIST_SECONDS, request.timeout_seconds)

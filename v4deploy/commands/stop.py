@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from v4deploy.commands.result import Report, Result, Step, StepState, heard_or_not
+from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.served import choose_record, served_directory
 from v4deploy.commands.status import ask
 from v4deploy.commands.workspace import Workspace
@@ -68,7 +68,7 @@ def stop(
         UsageError: nothing or several have that name, or it belongs to another user.
         LaunchError: it did not end.
     """
-    begun, report = time.monotonic(), heard_or_not(report)
+    begun = time.monotonic()
     directory = served_directory(workspace.environ)
     record = choose_record(read_records(directory), name)
     standing, left = standing_of(record), None

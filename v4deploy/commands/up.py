@@ -11,7 +11,7 @@ from v4deploy.commands.plan import plan as make_plan
 from v4deploy.commands.plan import require_plan
 from v4deploy.commands.pull import choice_of, pull
 from v4deploy.commands.render import RenderReport, RenderRequest, render
-from v4deploy.commands.result import Report, Result, Step, StepState, heard_or_not
+from v4deploy.commands.result import Report, Result, Step, StepState
 from v4deploy.commands.serve import ServeRequest, preflight, serve
 from v4deploy.commands.verify import VerifyRequest, problem_lines, verify
 from v4deploy.commands.workspace import Workspace
@@ -148,7 +148,6 @@ def up(workspace: Workspace, request: UpRequest, *, report: Report) -> Result[Up
     Raises:
         V4DeployError: the first step that failed.
     """
-    report = heard_or_not(report)
     prepared = prepare(workspace, request, report=report)
     _step(report, "serve", f"starting {prepared.plan.chosen.engine}")
     result = serve(workspace, prepared.serve, report=report)

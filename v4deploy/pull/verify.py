@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -38,8 +37,7 @@ def verify_directory(  # noqa: PLR0913 - each is a choice of the caller
     """Check all files that should be in a directory, without a network.
 
     `on_begin` hears how many bytes will be hashed; `on_bytes` path, bytes hashed so far and size, from several threads
-    at once; an OSError out of it is suppressed. `quick` reads sizes and headers only. `catalogue` vouches for files
-    where nothing in the directory does.
+    at once. `quick` reads sizes and headers only. `catalogue` vouches for files where nothing in the directory does.
 
     Raises:
         DownloadError: nothing says which files belong there and none is a weight file.
@@ -51,7 +49,7 @@ def verify_directory(  # noqa: PLR0913 - each is a choice of the caller
     directory = snapshot_directory(directory)
     claims = claims_of(directory, catalogue)
     stop = threading.Event()
-    checker = Checker(directory, quick=quick, architectures=architectures, stop=stop, on_bytes=_unfailing(on_bytes))
+    checker = Checker(directory, quick=quick, architectures=architectures, stop=stop, on_bytes=on_bytes)
     checked: dict[str, Checked] = {}
 
     def note(claim: Claim, future: Future[Checked]) -> None:
@@ -63,16 +61,6 @@ def verify_directory(  # noqa: PLR0913 - each is a choice of the caller
     on_begin(0 if quick else sum(sizes[claim.path] for claim in claims.files if claim.hashes))
     run_all(checker.check, by_size, on_result=note, max_workers=max_workers, on_stop=stop.set)
     return _report(directory, claims, checked, elapsed_seconds=round(time.monotonic() - began, 3))
-
-
-def _unfailing(on_bytes: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
-    """Talk that finds no taker (a full disk, a reader that went away) says nothing about the file that is read."""
-
-    def tell(path: str, done_bytes: int, size_bytes: int) -> None:
-        with contextlib.suppress(OSError):
-            on_bytes(path, done_bytes, size_bytes)
-
-    return tell
 
 
 def _report(directory: Path, claims: Claims, checked: Mapping[str, Checked], *, elapsed_seconds: float) -> VerifyReport:

@@ -23,9 +23,11 @@ def for_installed(plan: Plan, options: LaunchOptions, target: str) -> LaunchOpti
     if plan.host.origin is not HostOrigin.LIVE or target in CONTAINER_TARGETS:
         return options
     versions = [engine.version for engine in plan.host.engines if engine.engine is plan.chosen.engine]
-    # The plan's version is then that of another one, and the first, a build from a tree without history, is none.
-    first = versions[0] or (_UNKNOWN if any(versions) else None) if versions else None
-    return replace(options, engine_version=options.engine_version or first)
+    started = versions[0] if versions else None
+    if started is None and any(versions):
+        # A build from a tree without history, and the plan's version is that of another program.
+        started = _UNKNOWN
+    return replace(options, engine_version=options.engine_version or started)
 
 
 def with_program(

@@ -7,6 +7,7 @@ from v4deploy.domain.finding import Evidence, Finding, Severity
 from v4deploy.domain.hardware import ComputeApi
 from v4deploy.domain.launch_settings import Ability
 from v4deploy.domain.plan import Plan
+from v4deploy.domain.versions import is_older
 from v4deploy.engines import common
 from v4deploy.engines.gguf_files import files_derived, files_unknown, first_shard
 from v4deploy.engines.llama_cpp_arguments import build_number, draft_path, flag_version, left_out, projector_path
@@ -53,7 +54,7 @@ def version_findings(plan: Plan, options: LaunchOptions, profile: EngineProfile)
     if options.known_flags is None:
         findings += common.newer_than_read(profile, build)
     clean = common.launch_settings(profile).since(Ability.QUANTISED_KV_CACHE)
-    if plan.chosen.kv_cache_type != "f16" and clean is not None and int(build) < int(clean):
+    if plan.chosen.kv_cache_type != "f16" and clean is not None and is_older(build, clean):
         findings.append(
             Finding(
                 id="engine.llama-cpp.quantised-cache",
